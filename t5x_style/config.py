@@ -187,7 +187,9 @@ def _check_macros() -> None:
         names = sorted(missing)
         near = [match for name in names for match in difflib.get_close_matches(name, known - missing, n=1, cutoff=0.6)]
         hint = f" (set are similar names: {', '.join(near)})" if near else ""
-        raise UserError(f"macro {', '.join(names)} is not set; pass --gin.{names[0]}=VALUE or set it in a gin file{hint}")
+        raise UserError(
+            f"macro {', '.join(names)} is not set; pass --gin.{names[0]}=VALUE or set it in a gin file{hint}"
+        )
 
 
 def _unconsumed() -> list[str]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from absl import logging
 
@@ -29,8 +29,8 @@ class Progress:
         self._description, self._total, self._unit = description, total, unit
         self._done = 0.0
         self._note = ""
-        self._bar = None
-        self._task = None
+        self._bar: Any = None
+        self._task: Any = None
         self._quiet = os.environ.get("CI", "").lower() == "true"
 
     def __enter__(self) -> Progress:
@@ -80,7 +80,7 @@ class Progress:
 
 def track(iterable: Iterable[T], description: str, total: float | None = None, unit: str = "") -> Iterator[T]:
     """Yields the items of `iterable` under a `Progress`; `total` defaults to its length where it has one."""
-    if total is None and hasattr(iterable, "__len__"):
+    if total is None and isinstance(iterable, Sized):
         total = len(iterable)
     with Progress(description, total, unit) as progress:
         for item in iterable:

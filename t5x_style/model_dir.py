@@ -1,0 +1,124 @@
+"""MODEL_DIR, the self-contained folder of a run: what is checked before it is made, what goes in, how it is opened.
+
+model.json          the architecture (read by `load_model`, nothing else is needed)
+config.gin          every binding as parsed; operative.gin: those that were used
+tokenizer/          sentencepiece.model
+checkpoints/<step>  see training/checkpoints.py
+metrics.jsonl, tensorboard/, report.html
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jax
+
+from t5x_style import files
+from t5x_style.errors import UserError
+from t5x_style.models import serialization
+from t5x_style.models.config import DecoderConfig, DtypePolicy
+
+if TYPE_CHECKING:
+    from flax import nnx
+
+    from t5x_style.data.vocabulary import Vocabulary
+    from t5x_style.training.run import TrainRun
+
+MODEL = "model.json"
+TOKENIZER = Path("tokenizer") / "sentencepiece.model"
+
+
+def check(run: TrainRun) -> None:
+    """Finds what is wrong with a run before any device work.
+
+    Raises:
+      UserError: the folder cannot be written or holds another model, the tokenizer or the data is missing or does not
+        fit the model, or `init_from` holds no model of the same shape.
+    """
+    folder = files.require_writable(run.model_dir, "MODEL_DIR")
+    if (folder / MODEL).exists():
+        _same_model(read_config(folder), run.model, f"MODEL_DIR {str(folder)!r} holds a run of another model")
+    if run.init_from:
+        if not (Path(run.init_from) / MODEL).exists():
+            raise UserError(f"init_from {run.init_from!r} is no MODEL_DIR: it has no {MODEL}")
+        _same_model(read_config(run.init_from), run.model, f"init_from {run.init_from!r} holds another model")
+    if not Path(run.tokenizer).is_file():
+        raise UserError(f"tokenizer {run.tokenizer!r} does not exist; train one with beam_pipelines.train_tokenizer")
+    from t5x_style.data.vocabulary import Vocabulary
+
+    size = Vocabulary(run.tokenizer).size
+    if size > run.model.vocab_size:
+        raise UserError(f"tokenizer {run.tokenizer!r} has {size} ids, the model only {run.model.vocab_size}")
+
+
+def create(run: TrainRun, operative: str, full: str) -> None:
+    """Writes all of MODEL_DIR that is known before the first step."""
+    folder = Path(run.model_dir)
+    files.atomic_write_text(folder / MODEL, serialization.to_json(run.model))
+    files.atomic_write_text(folder / "operative.gin", operative)
+    files.atomic_write_text(folder / "config.gin", full)
+    files.atomic_write_bytes(folder / TOKENIZER, Path(run.tokenizer).read_bytes())
+
+
+def read_config(path: str | Path) -> DecoderConfig:
+    """The architecture of a MODEL_DIR.
+
+    Raises:
+      UserError: there is no model.json, or it is broken.
+    """
+    file = Path(path) / MODEL
+    if not file.exists():
+        raise UserError(f"{str(path)!r} is no MODEL_DIR: it has no {MODEL}; give the folder that training wrote")
+    return serialization.from_json(file.read_text(encoding="utf-8"))
+
+
+def _same_model(found: DecoderConfig, wanted: DecoderConfig, what: str) -> None:
+    """How layers are executed may differ (remat, scan); everything else is part of the parameters."""
+    found = dataclasses.replace(found, remat=wanted.remat, scan=wanted.scan)
+    for field in dataclasses.fields(wanted):
+        if getattr(found, field.name) != getattr(wanted, field.name):
+            raise UserError(
+                f"{what}: {field.name} is {getattr(found, field.name)}, configured is {getattr(wanted, field.name)}; "
+                "use another folder or the same model"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedModel:
+    """A trained model, ready to use.
+
+    Attributes:
+      model: the module. config: its architecture. vocabulary: its tokenizer. step: the optimizer step it is from.
+    """
+
+    model: nnx.Module
+    config: DecoderConfig
+    vocabulary: Vocabulary
+    step: int
+
+
+def load_model(path: str | Path, step: int | None = None, policy: DtypePolicy | None = None) -> LoadedModel:
+    """Opens a MODEL_DIR on the first device.
+
+    Args:
+      path: the folder. step: a checkpoint's step, None for the newest. policy: number formats, fp32 by default.
+
+    Raises:
+      UserError: it is no MODEL_DIR, or has no such checkpoint.
+    """
+    from flax import nnx
+
+    from t5x_style import models
+    from t5x_style.data.vocabulary import Vocabulary
+    from t5x_style.training import checkpoints, parameters
+
+    config = read_config(path)
+    abstract_model = nnx.eval_shape(lambda: models.build(config, nnx.Rngs(0), policy or DtypePolicy()))
+    graphdef, state, abstract = parameters.split(abstract_model)
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    placed = checkpoints.with_shardings(abstract, jax.tree.map(lambda _: device, abstract))
+    params, found = checkpoints.load_params(path, placed, step)
+    model = parameters.merge(graphdef, state, params)
+    return LoadedModel(model, config, Vocabulary(str(Path(path) / TOKENIZER)), found)

@@ -1,0 +1,58 @@
+"""Trains a model: python -m t5x_style.train --gin_file=gin/runs/quickstart_pretrain.gin --gin.MODEL_DIR="'out'".
+
+The same command continues an interrupted run from its newest checkpoint. Exit codes: 0 done, 2 the input is wrong
+(one line says what), 130 stopped by a signal with a checkpoint written.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from absl import logging
+
+from t5x_style import config
+from t5x_style.errors import run_main
+
+
+def _main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m t5x_style.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    config.add_arguments(parser)
+    parser.add_argument("--coordinator", help="HOST:PORT of process 0 for several processes, or 'auto' (TPU, SLURM)")
+    parser.add_argument("--num_processes", type=int, help="how many processes the run has")
+    parser.add_argument("--process_id", type=int, help="which of them this is, from 0")
+    arguments, bindings = config.parse_arguments(parser, argv)
+    logging.set_verbosity(logging.INFO)
+
+    # The configuration is built and checked before jax touches a device.
+    from t5x_style import model_dir
+    from t5x_style.training.run import TrainRun
+
+    loaded = config.load(TrainRun, arguments.gin_file, bindings)
+    run: TrainRun = loaded.root
+    model_dir.check(run)
+
+    from t5x_style.data import open_loader
+    from t5x_style.training import multihost
+    from t5x_style.training.loop import train
+
+    multihost.initialize(arguments.coordinator, arguments.num_processes, arguments.process_id)
+    if multihost.is_writer():
+        model_dir.create(run, loaded.operative, loaded.full)
+    last = train(run, open_loader)
+    summary = ", ".join(
+        f"{name} {last[name]:.4g}" for name in ("loss", "eval_loss", "tokens_per_second") if name in last
+    )
+    logging.info("%s: %d steps done. %s", run.model_dir, run.steps, summary)
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    return run_main(_main, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

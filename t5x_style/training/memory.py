@@ -1,0 +1,32 @@
+"""The memory table shown before a run starts: what every part takes on one device under the chosen sharding."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import numpy as np
+
+
+def device_bytes(tree: Any) -> int:
+    """Bytes on one device of a tree of ShapeDtypeStructs that carry shardings."""
+    total = 0
+    for leaf in jax.tree.leaves(tree):
+        shard = leaf.sharding.shard_shape(leaf.shape) if leaf.sharding is not None else leaf.shape
+        total += math.prod(shard) * np.dtype(leaf.dtype).itemsize
+    return total
+
+
+def table(params: Any, gradients: Any, optimizer: Any, replicated: dict[str, tuple[str, ...]]) -> str:
+    """The table as text: MiB a device by part, and the parameters that a rule wanted split but that stay whole."""
+    rows = [
+        ("parameters", device_bytes(params)),
+        ("gradients", device_bytes(gradients)),
+        ("optimizer state", device_bytes(optimizer)),
+    ]
+    rows.append(("sum without activations", sum(size for _, size in rows)))
+    lines = [f"  {name:<24} {size / 2**20:10.1f} MiB a device" for name, size in rows]
+    if replicated:
+        lines.append(f"  whole on every device, no dimension divides: {', '.join(sorted(replicated))}")
+    return "\n".join(lines)

@@ -47,7 +47,7 @@ class StopSignals:
                 break
         return self
 
-    def _receive(self, number: int, frame: FrameType | None) -> None:
+    def _receive(self, number: int, _frame: FrameType | None) -> None:
         if self.received is not None:
             self.__exit__()
             raise KeyboardInterrupt

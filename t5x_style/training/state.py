@@ -77,7 +77,7 @@ def optimizer_shardings(
         abstract_optimizer,
         like_params,
         abstract_params,
-        transform_non_params=lambda leaf: resolver.replicate(),
+        transform_non_params=lambda _: resolver.replicate(),
     )
 
 

@@ -1,0 +1,68 @@
+# Two commands for a new user: `make quickstart`, `make test`.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || echo python3)
+VENV ?= .venv
+PARITY ?= .venv-parity
+BIN = $(VENV)/bin
+QUICKSTART ?= quickstart_run
+# The lock is complete and hashed, so pip need not resolve: --no-deps also keeps out fasttext-predict, whose files
+# would overwrite those of fasttext-numpy2-wheel.
+PIP_LOCKED = install --quiet --no-deps --require-hashes --disable-pip-version-check
+
+.PHONY: help quickstart install lint format types test test-fast test-parity lock clean
+
+help:
+	@echo "make quickstart    install, run the main job end to end (about 10 minutes), print where the report is"
+	@echo "make test          install, run the tests      make test-fast: without the slow ones"
+	@echo "make test-parity   install torch and transformers beside it, compare numbers with them"
+	@echo "make lint          ruff and mypy               make format: ruff's formatting"
+	@echo "make lock          write the lock files anew from setup.py (needs uv)"
+
+install: $(VENV)/.installed
+
+# One shell, one rename at the end: an interrupted installation starts over, a finished one is not repeated.
+$(VENV)/.installed: requirements.lock setup.py
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; run make PYTHON=python3.12 ..."; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip $(PIP_LOCKED) -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --disable-pip-version-check -e .
+	touch $@
+
+quickstart: install
+	$(BIN)/python -m t5x_style.quickstart --output $(QUICKSTART)
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+types: install
+	$(BIN)/mypy
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: install
+	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/parity tests
+
+test-fast: install
+	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/parity -m "not slow" tests
+
+# torch has no hash: the CPU build that a machine offers under this version differs from the registry's.
+$(PARITY)/.installed: $(VENV)/.installed requirements-parity.lock
+	test -x $(PARITY)/bin/python || $(BIN)/python -m venv $(PARITY)
+	$(PARITY)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(PARITY)/bin/python -m pip $(PIP_LOCKED) -r requirements-parity.lock
+	echo "$(CURDIR)/$$(ls -d $(VENV)/lib/python3*/site-packages)" > $$(ls -d $(PARITY)/lib/python3*/site-packages)/t5x_style_core.pth
+	touch $@
+
+test-parity: $(PARITY)/.installed
+	$(PARITY)/bin/python -m pytest tests/parity
+
+lock:
+	uv pip compile requirements-parity.in --universal --python-version 3.11 --generate-hashes -c requirements.lock -q -o requirements-parity.lock
+	uv pip compile setup.py --extra data --extra test --universal --python-version 3.11 --generate-hashes --override requirements-overrides.txt -q -o requirements.lock
+	uv pip compile setup.py --universal --python-version 3.11 --generate-hashes -c requirements.lock -q -o requirements-core.lock
+
+clean:
+	rm -rf $(VENV) $(PARITY) build dist *.egg-info .mypy_cache .ruff_cache

@@ -1,0 +1,38 @@
+"""The language-model loss as sums, so that accumulating microbatches of unequal weight is exact.
+
+Divide once, at the end: loss = sum of weighted losses / sum of weights. Worked example, two microbatches with losses
+[2, 4] of weights [1, 1] and [3] of weight [0.5]: (2 + 4 + 1.5) / 2.5 = 3.0; a mean of means would give 3.0 and
+3.0 only by luck (here), and something else as soon as the weights differ.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from t5x_style.losses.chunked import CHUNK_SIZE, summed_cross_entropy
+
+
+def cross_entropy(
+    head: Any,
+    hidden: jax.Array,
+    targets: jax.Array,
+    weights: jax.Array,
+    *,
+    z_loss: float = 0.0,
+    chunk_size: int = CHUNK_SIZE,
+) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
+    """Weighted cross-entropy with z-loss.
+
+    Args:
+      head: a module with `logits`. hidden: [B, L, D]. targets: [B, L] ids. weights: [B, L], 0 on padding.
+      z_loss: coefficient of log_normalizer ** 2. chunk_size: tokens a device scores at once.
+
+    Returns:
+      (sum of weighted loss, sum of weights, sums {"nll", "z_loss", "correct"} to be divided by the sum of weights).
+    """
+    total = summed_cross_entropy(head, hidden, targets, weights, z_loss=z_loss, chunk_size=chunk_size)
+    metrics = {"nll": total.nll, "z_loss": total.z_loss, "correct": total.correct}
+    return total.loss, jnp.sum(weights.astype(jnp.float32)), metrics

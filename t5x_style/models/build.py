@@ -1,0 +1,51 @@
+"""Builds models from configurations, really or as shapes only, and counts their parameters and operations."""
+
+from __future__ import annotations
+
+import math
+
+import jax
+from flax import nnx
+
+from t5x_style.models.config import DecoderConfig, DtypePolicy
+from t5x_style.models.decoder import Decoder
+
+
+def build(config: DecoderConfig, rngs: nnx.Rngs | int = 0, policy: DtypePolicy = DtypePolicy()) -> Decoder:
+    """A model with drawn weights.
+
+    Args:
+      rngs: an nnx.Rngs or a seed; the same seed gives the same weights. May be traced (for jitted, sharded init).
+    """
+    if not isinstance(rngs, nnx.Rngs):
+        rngs = nnx.Rngs(rngs)
+    # Variables must not be laid out as they are created: shardings come from mesh tables, for whole states.
+    with nnx.use_eager_sharding(False):
+        return Decoder(config, policy=policy, rngs=rngs)
+
+
+def abstract(config: DecoderConfig, policy: DtypePolicy = DtypePolicy()) -> Decoder:
+    """The model with ShapeDtypeStructs for arrays: no memory, no computation."""
+    return nnx.eval_shape(lambda: build(config, 0, policy))
+
+
+def parameter_count(config: DecoderConfig) -> int:
+    """Number of trained parameters, the padded vocabulary included, tied tables once."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(abstract(config), nnx.Param)))
+
+
+def flops_per_token(config: DecoderConfig, length: int) -> float:
+    """Floating-point operations of forward and backward for one token of a sequence of `length`.
+
+    6 per matrix parameter (the head's included, the embedding look-up not), and 12 * heads * head_dim * keys per
+    layer for attention, keys being the length or the window (Chowdhery et al. 2022, appendix B: causal masks
+    are not discounted, recomputation is not counted).
+    """
+    total = 6.0 * config.padded_vocab_size * config.embed_dim
+    for layer in config.layers:
+        spec, width = layer.attention, config.embed_dim
+        attention = width * spec.head_dim * (2 * spec.heads + 2 * spec.kv_heads)
+        mlp = width * layer.mlp.hidden * (3 if layer.mlp.gated else 2)
+        keys = length if spec.window is None else min(length, spec.window)
+        total += 6.0 * (attention + mlp) + 12.0 * spec.heads * spec.head_dim * keys
+    return total

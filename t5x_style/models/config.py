@@ -1,0 +1,278 @@
+"""Model configurations: frozen dataclasses of small parts, checked when built, equal and hashable by value.
+
+A trunk is a tuple of segments; a segment is a pattern of layers and how often it repeats. Examples:
+
+    LLaMA            Segment((layer,), repeats=32)
+    5 local, 1 wide  Segment((local,) * 5 + (wide,), repeats=4), Segment((local,), repeats=2)
+    one shared layer Segment((layer,), repeats=12, shared=True)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import jax.numpy as jnp
+
+from t5x_style.errors import UserError
+
+ACTIVATIONS = ("silu", "gelu", "gelu_tanh", "relu")
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def check(condition: bool, message: str) -> None:
+    """Raises UserError with `message` unless the condition holds."""
+    if not condition:
+        raise UserError(message)
+
+
+def _choice(value: str, choices: tuple[str, ...], what: str) -> None:
+    check(value in choices, f"{what} is {value!r}; choose one of {', '.join(choices)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class DtypePolicy:
+    """Which number format each part of a model uses.
+
+    Attributes:
+      params: stored parameters. compute: inputs and outputs of matrices. softmax: attention weights before
+      the value product. logits: vocabulary scores and everything of the loss. reductions: norm statistics.
+    """
+
+    params: str = "float32"
+    compute: str = "float32"
+    softmax: str = "float32"
+    logits: str = "float32"
+    reductions: str = "float32"
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            _choice(getattr(self, field.name), DTYPES, f"DtypePolicy.{field.name}")
+
+    def dtype(self, part: str) -> jnp.dtype:
+        """The dtype of one part, such as `policy.dtype("compute")`."""
+        return jnp.dtype(getattr(self, part))
+
+
+@dataclasses.dataclass(frozen=True)
+class RopeScaling:
+    """Stretches rotary frequencies for longer contexts.
+
+    Attributes:
+      kind: "linear" divides every frequency by `factor` (Chen et al. 2023); "llama3" divides long wavelengths
+        by `factor`, keeps short ones and blends between (LLaMA 3.1 release).
+      factor: at least 1.
+      low_frequency_factor, high_frequency_factor, original_length: llama3 only; wavelengths above
+        original_length / low are divided, below original_length / high kept.
+    """
+
+    kind: Literal["linear", "llama3"] = "linear"
+    factor: float = 1.0
+    low_frequency_factor: float = 1.0
+    high_frequency_factor: float = 4.0
+    original_length: int = 8192
+
+    def __post_init__(self):
+        _choice(self.kind, ("linear", "llama3"), "RopeScaling.kind")
+        check(self.factor >= 1, f"RopeScaling.factor is {self.factor}; give at least 1")
+        check(
+            self.kind == "linear" or 0 < self.low_frequency_factor < self.high_frequency_factor,
+            f"RopeScaling: low_frequency_factor {self.low_frequency_factor} must be positive and below "
+            f"high_frequency_factor {self.high_frequency_factor}",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class RopeSpec:
+    """Rotary positions (Su et al. 2021): `base` is theta, `scaling` stretches the frequencies."""
+
+    base: float = 10000.0
+    scaling: RopeScaling | None = None
+
+    def __post_init__(self):
+        check(self.base > 1, f"RopeSpec.base is {self.base}; give a number above 1, such as 10000.0")
+
+
+@dataclasses.dataclass(frozen=True)
+class NormSpec:
+    """Normalisation over the last dimension: "rmsnorm" (scale only) or "layernorm" (scale and bias)."""
+
+    kind: Literal["rmsnorm", "layernorm"] = "rmsnorm"
+    epsilon: float = 1e-5
+
+    def __post_init__(self):
+        _choice(self.kind, ("rmsnorm", "layernorm"), "NormSpec.kind")
+        check(self.epsilon > 0, f"NormSpec.epsilon is {self.epsilon}; give a positive number, such as 1e-5")
+
+
+@dataclasses.dataclass(frozen=True)
+class AttentionSpec:
+    """One self-attention.
+
+    Attributes:
+      heads, kv_heads: query heads and key/value heads (equal: multi-head; 1: multi-query; between: grouped).
+      head_dim: per head; need not be embed_dim / heads.
+      causal: False lets every position of a segment see every other.
+      window: a query sees itself and the window - 1 positions before it (static); None: no limit.
+      rope: rotary positions, or None.
+      qkv_bias, output_bias: whether those projections have biases.
+      qk_norm: normalises queries and keys per head before the rotation.
+      logit_softcap: scores become cap * tanh(scores / cap).
+      scale: multiplies the scores; None means head_dim ** -0.5.
+    """
+
+    heads: int
+    kv_heads: int
+    head_dim: int
+    causal: bool = True
+    window: int | None = None
+    rope: RopeSpec | None = RopeSpec()
+    qkv_bias: bool = False
+    output_bias: bool = False
+    qk_norm: NormSpec | None = None
+    logit_softcap: float | None = None
+    scale: float | None = None
+
+    def __post_init__(self):
+        for name in ("heads", "kv_heads", "head_dim"):
+            check(getattr(self, name) >= 1, f"AttentionSpec.{name} is {getattr(self, name)}; give at least 1")
+        check(
+            self.heads % self.kv_heads == 0,
+            f"AttentionSpec: {self.heads} heads do not divide over {self.kv_heads} kv_heads; make heads a multiple",
+        )
+        check(self.window is None or self.window >= 1, f"AttentionSpec.window is {self.window}; give at least 1")
+        check(self.window is None or self.causal, "AttentionSpec.window needs causal=True")
+        check(
+            self.rope is None or self.head_dim % 2 == 0,
+            f"AttentionSpec.head_dim is {self.head_dim}; rotary positions need an even number",
+        )
+        check(
+            self.logit_softcap is None or self.logit_softcap > 0,
+            f"AttentionSpec.logit_softcap is {self.logit_softcap}; give a positive number or None",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class MlpSpec:
+    """A feed-forward block: down(act(up(x))), or down(act(gate(x)) * up(x)) when gated (Shazeer 2020)."""
+
+    hidden: int
+    activation: Literal["silu", "gelu", "gelu_tanh", "relu"] = "silu"
+    gated: bool = True
+    bias: bool = False
+
+    def __post_init__(self):
+        check(self.hidden >= 1, f"MlpSpec.hidden is {self.hidden}; give at least 1")
+        _choice(self.activation, ACTIVATIONS, "MlpSpec.activation")
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerSpec:
+    """Attention and feed-forward with residuals.
+
+    Attributes:
+      placement: "pre" x + f(norm(x)); "post" norm(x + f(x)); "sandwich" x + norm(f(norm(x))).
+    """
+
+    attention: AttentionSpec
+    mlp: MlpSpec
+    norm: NormSpec = NormSpec()
+    placement: Literal["pre", "post", "sandwich"] = "pre"
+
+    def __post_init__(self):
+        _choice(self.placement, ("pre", "post", "sandwich"), "LayerSpec.placement")
+
+
+@dataclasses.dataclass(frozen=True)
+class Segment:
+    """A pattern of layers, repeated; `shared` makes every repeat use the same weights."""
+
+    pattern: tuple[LayerSpec, ...]
+    repeats: int = 1
+    shared: bool = False
+
+    def __post_init__(self):
+        object.__setattr__(self, "pattern", tuple(self.pattern))
+        check(len(self.pattern) >= 1, "Segment.pattern is empty; give at least one LayerSpec")
+        check(self.repeats >= 1, f"Segment.repeats is {self.repeats}; give at least 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadSpec:
+    """Vocabulary scores: scale * (hidden @ table + bias), then cap * tanh(. / cap)."""
+
+    bias: bool = False
+    scale: float | None = None
+    softcap: float | None = None
+
+    def __post_init__(self):
+        check(
+            self.softcap is None or self.softcap > 0,
+            f"HeadSpec.softcap is {self.softcap}; give a positive number or None",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class InitSpec:
+    """Initial weights.
+
+    Attributes:
+      stddev: of every matrix and the embedding; None: fan_in ** -0.5 for matrices (LeCun et al. 1998) and
+        embed_dim ** -0.5 for the embedding.
+      depth_scaled: the two projections into the residual are divided by sqrt(2 * layers)
+        (Radford et al. 2019, section 2.3).
+    """
+
+    stddev: float | None = None
+    depth_scaled: bool = True
+
+    def __post_init__(self):
+        check(self.stddev is None or self.stddev > 0, f"InitSpec.stddev is {self.stddev}; give a positive number")
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderConfig:
+    """A decoder-only language model.
+
+    Attributes:
+      vocab_size: ids the tokenizer can give. vocab_multiple: the table is padded to a multiple of it, so that
+        it shards; padded ids get logits of -1e9 and are never sampled.
+      embed_dim: width of the residual.
+      segments: the trunk.
+      final_norm: after the last layer; None for post-norm trunks.
+      tied_embeddings: the head uses the embedding table.
+      embedding_scale: multiplies the embeddings; None: no scaling.
+      remat: what the backward pass recomputes, per layer: "none" keeps all, "dots" keeps matrix products,
+        "full" keeps only the layer's input.
+      scan: one compiled layer run in a loop; False unrolls (faster to run on CPU, compile time grows with depth).
+        Parameters are stacked either way.
+    """
+
+    vocab_size: int
+    embed_dim: int
+    segments: tuple[Segment, ...]
+    vocab_multiple: int = 128
+    final_norm: NormSpec | None = NormSpec()
+    tied_embeddings: bool = False
+    embedding_scale: float | None = None
+    head: HeadSpec = HeadSpec()
+    init: InitSpec = InitSpec()
+    remat: Literal["none", "full", "dots"] = "full"
+    scan: bool = True
+
+    def __post_init__(self):
+        object.__setattr__(self, "segments", tuple(self.segments))
+        for name in ("vocab_size", "embed_dim", "vocab_multiple"):
+            check(getattr(self, name) >= 1, f"DecoderConfig.{name} is {getattr(self, name)}; give at least 1")
+        check(len(self.segments) >= 1, "DecoderConfig.segments is empty; give at least one Segment")
+        _choice(self.remat, ("none", "full", "dots"), "DecoderConfig.remat")
+
+    @property
+    def padded_vocab_size(self) -> int:
+        """Rows of the embedding table: vocab_size rounded up to a multiple of vocab_multiple."""
+        return -(-self.vocab_size // self.vocab_multiple) * self.vocab_multiple
+
+    @property
+    def layers(self) -> tuple[LayerSpec, ...]:
+        """Every layer in the order it runs, patterns unrolled."""
+        return tuple(layer for segment in self.segments for layer in segment.pattern * segment.repeats)

@@ -1,0 +1,102 @@
+"""The decoder-only language model: embedding, trunk, final norm, head."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from t5x_style.models.config import DecoderConfig, DtypePolicy
+from t5x_style.models.layers.attention import Context
+from t5x_style.models.layers.embedding import Embedding, Head
+from t5x_style.models.layers.masks import Sight
+from t5x_style.models.layers.norms import Norm
+from t5x_style.models.layers.positions import rope
+from t5x_style.models.stack import Trunk
+
+
+class Decoder(nnx.Module):
+    """Tokens to hidden states; `model.head.logits(hidden)` turns them into vocabulary scores."""
+
+    def __init__(self, config: DecoderConfig, *, policy: DtypePolicy, rngs: nnx.Rngs):
+        size, width, init = config.padded_vocab_size, config.embed_dim, config.init
+        stddev = width**-0.5 if init.stddev is None else init.stddev
+        self.config = config
+        self.policy = policy
+        self.embedding = Embedding(size, width, policy=policy, rngs=rngs, stddev=stddev)
+        self.trunk = Trunk(config, policy=policy, rngs=rngs)
+        final = config.final_norm
+        self.final_norm = None if final is None else Norm(final, width, axis="embed", policy=policy)
+        tied = config.tied_embeddings
+        self.unembedding = None if tied else Embedding(size, width, policy=policy, rngs=rngs, stddev=stddev)
+        bias = jnp.zeros((size,), policy.dtype("params")) if config.head.bias else None
+        self.head_bias = None if bias is None else nnx.Param(bias, out_sharding=("vocab",))
+
+    @property
+    def head(self) -> Head:
+        """The language-model head, over the embedding table when tied."""
+        owner = self.embedding if self.unembedding is None else self.unembedding
+        return Head(
+            self.config.head,
+            table=owner.table,
+            bias=self.head_bias,
+            vocab_size=self.config.vocab_size,
+            policy=self.policy,
+        )
+
+    def __call__(
+        self,
+        tokens: jax.Array,
+        *,
+        segment_ids: jax.Array | None = None,
+        positions: jax.Array | None = None,
+        causal_attention: jax.Array | None = None,
+        cache: Any = None,
+    ) -> Any:
+        """Hidden states after the final norm.
+
+        Args:
+          tokens: [B, L] int ids.
+          segment_ids: [B, L] int; tokens see only their own segment, 0 is padding. None: one segment.
+          positions: [B, L] int for the position encoding. None: 0, 1, 2, ... (after what the cache holds).
+          causal_attention: [B, L]; nonzero positions of a segment see each other in both directions (prefix LM).
+          cache: a decoding.cache.KVCache with room for L more tokens; all rows write at the same slot, and
+            row offsets are padding (segment 0) on the left.
+
+        Returns:
+          hidden [B, L, embed] in the compute dtype; with a cache (hidden, the advanced cache).
+        """
+        length = tokens.shape[1]
+        index = None if cache is None else cache.index
+        steps = jnp.arange(length, dtype=jnp.int32) if index is None else index + jnp.arange(length, dtype=jnp.int32)
+        key_index, key_segments, key_prefix = steps, segment_ids, causal_attention
+        if cache is not None:
+            slots = cache.segment_ids.shape[1]
+            segment_ids = jnp.ones_like(tokens) if segment_ids is None else segment_ids
+            key_index = jnp.arange(slots, dtype=jnp.int32)
+            key_segments = jax.lax.dynamic_update_slice(
+                cache.segment_ids, segment_ids.astype(cache.segment_ids.dtype), (0, index)
+            )
+            if causal_attention is not None:
+                empty = jnp.zeros((tokens.shape[0], slots), causal_attention.dtype)
+                key_prefix = jax.lax.dynamic_update_slice(empty, causal_attention, (0, index))
+        context = Context(
+            sight=Sight(steps, key_index, segment_ids, key_segments, causal_attention, key_prefix),
+            rotations=self._rotations(steps[None] if positions is None else positions),
+            cache_index=index,
+        )
+        x_BLD = self.embedding(tokens)
+        if self.config.embedding_scale is not None:
+            x_BLD = x_BLD * jnp.asarray(self.config.embedding_scale, x_BLD.dtype)
+        x_BLD, layers = self.trunk(x_BLD, context, None if cache is None else cache.layers)
+        hidden_BLD = x_BLD if self.final_norm is None else self.final_norm(x_BLD)
+        if cache is None:
+            return hidden_BLD
+        return hidden_BLD, dataclasses.replace(cache, layers=layers, segment_ids=key_segments, index=index + length)
+
+    def _rotations(self, positions: jax.Array) -> dict:
+        wanted = {(layer.attention.rope, layer.attention.head_dim) for layer in self.config.layers}
+        return {(spec, dim): rope.tables(positions, spec, dim) for spec, dim in wanted if spec is not None}

@@ -1,0 +1,68 @@
+"""The one Linear: every matrix of every model is applied here.
+
+Adapters and quantised weights attach to this class, sharding reads its axis names. Input and output may have several
+dimensions (embed -> heads x head_dim), so that heads shard without reshapes; the product is one matrix product.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from t5x_style.models.config import DtypePolicy
+
+# Standard deviation of a unit normal truncated to [-2, 2]; dividing by it restores the wanted one.
+TRUNCATED_STDDEV = 0.87962566103423978
+
+
+def truncated_normal(key: jax.Array, shape: Sequence[int], stddev: float, dtype: jnp.dtype) -> jax.Array:
+    """Normal values cut at two standard deviations, rescaled to `stddev`."""
+    values = jax.random.truncated_normal(key, -2.0, 2.0, tuple(shape), jnp.float32)
+    return (values * (stddev / TRUNCATED_STDDEV)).astype(dtype)
+
+
+class Linear(nnx.Module):
+    """y = x @ kernel + bias over the trailing `inputs` dimensions of x.
+
+    Attributes:
+      kernel: [*inputs, *outputs]. bias: [*outputs] or None.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[int],
+        outputs: Sequence[int],
+        *,
+        axes: tuple[str, ...],
+        policy: DtypePolicy,
+        rngs: nnx.Rngs,
+        bias: bool = False,
+        stddev: float | None = None,
+        gain: float = 1.0,
+    ):
+        """Draws the weights.
+
+        Args:
+          inputs, outputs: dimensions contracted and produced. axes: their logical names, inputs first.
+          stddev: None means fan_in ** -0.5. gain: multiplies it.
+        """
+        inputs, outputs = tuple(inputs), tuple(outputs)
+        self.policy = policy
+        self.input_rank = len(inputs)
+        dtype = policy.dtype("params")
+        scale = gain * (math.prod(inputs) ** -0.5 if stddev is None else stddev)
+        self.kernel = nnx.Param(truncated_normal(rngs.params(), inputs + outputs, scale, dtype), out_sharding=axes)
+        self.bias = nnx.Param(jnp.zeros(outputs, dtype), out_sharding=axes[len(inputs) :]) if bias else None
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[..., *inputs] -> [..., *outputs] in the compute dtype."""
+        dtype = self.policy.dtype("compute")
+        kernel = self.kernel[...].astype(dtype)
+        rank = self.input_rank
+        contract = tuple(range(x.ndim - rank, x.ndim)), tuple(range(rank))
+        y = jax.lax.dot_general(x.astype(dtype), kernel, (contract, ((), ())))
+        return y if self.bias is None else y + self.bias[...].astype(dtype)

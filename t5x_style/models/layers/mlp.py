@@ -1,0 +1,58 @@
+"""Feed-forward blocks, plain and gated."""
+
+from __future__ import annotations
+
+import jax
+from flax import nnx
+
+from t5x_style import mesh
+from t5x_style.models.config import DtypePolicy, MlpSpec
+from t5x_style.models.layers.linear import Linear
+
+_ACTIVATIONS = {
+    "silu": jax.nn.silu,
+    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+    "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
+    "relu": jax.nn.relu,
+}
+
+
+class Mlp(nnx.Module):
+    """down(act(up(x))), or down(act(gate(x)) * up(x)) when the spec is gated."""
+
+    def __init__(
+        self,
+        spec: MlpSpec,
+        embed_dim: int,
+        *,
+        policy: DtypePolicy,
+        rngs: nnx.Rngs,
+        stddev: float | None,
+        output_gain: float,
+    ):
+        self.spec = spec
+
+        def inward() -> Linear:
+            return Linear(
+                (embed_dim,), (spec.hidden,), axes=("embed", "mlp"), policy=policy, rngs=rngs, bias=spec.bias, stddev=stddev
+            )
+
+        self.gate = inward() if spec.gated else None
+        self.up = inward()
+        self.down = Linear(
+            (spec.hidden,),
+            (embed_dim,),
+            axes=("mlp", "embed"),
+            policy=policy,
+            rngs=rngs,
+            bias=spec.bias,
+            stddev=stddev,
+            gain=output_gain,
+        )
+
+    def __call__(self, x_BLD: jax.Array) -> jax.Array:
+        """[B, L, embed] -> [B, L, embed]."""
+        activation = _ACTIVATIONS[self.spec.activation]
+        up_BLM = self.up(x_BLD)  # M: hidden size
+        hidden_BLM = activation(up_BLM) if self.gate is None else activation(self.gate(x_BLD)) * up_BLM
+        return self.down(mesh.constrain(hidden_BLM, ("act_batch", "act_length", "act_mlp")))

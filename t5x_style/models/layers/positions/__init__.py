@@ -1,0 +1,1 @@
+"""Position encodings, one file a kind."""

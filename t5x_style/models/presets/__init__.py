@@ -1,0 +1,1 @@
+"""Presets: one file a family, each a function from published names to a configuration."""

@@ -1,0 +1,143 @@
+"""The trunk: segments of repeated layer patterns, stored stacked, run by a scan or unrolled.
+
+Each pattern position is one Block whose parameters carry a leading `layers` axis (none when the segment shares
+weights). Checkpoints always have this layout; how the trunk runs is a matter of configuration only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+from flax import nnx
+
+from t5x_style.models.config import DecoderConfig, DtypePolicy, LayerSpec, Segment
+from t5x_style.models.layers.attention import Context, LayerCache
+from t5x_style.models.layers.block import Block
+
+LAYERS = "layers"  # logical name of the stacking axis
+
+_REMAT_POLICIES: dict[str, Any] = {
+    "full": jax.checkpoint_policies.nothing_saveable,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
+
+
+class TrunkSegment(nnx.Module):
+    """One segment: `layers[i]` is the stack of pattern position i."""
+
+    def __init__(self, segment: Segment, make_block: Callable[[LayerSpec, nnx.Rngs], Block], *, rngs: nnx.Rngs):
+        self.segment = segment
+
+        def stacked(spec: LayerSpec) -> Block:
+            if segment.shared:
+                return make_block(spec, rngs)
+            build = nnx.vmap(lambda r: make_block(spec, r), transform_metadata={nnx.PARTITION_NAME: LAYERS})
+            return build(rngs.fork(split=segment.repeats))
+
+        self.layers = nnx.List([stacked(spec) for spec in segment.pattern])
+
+    def run(self, x_BLD: jax.Array, context: Context, *, scan: bool, remat: str) -> jax.Array:
+        """[B, L, embed] -> [B, L, embed] through every layer, without a cache."""
+        split = [nnx.split(block) for block in self.layers]
+        scanned = scan and self.segment.repeats > 1
+        applied = [_layer_function(graphdef, context, remat, scanned) for graphdef, _ in split]
+        states = tuple(state for _, state in split)
+
+        def body(carry: jax.Array, slices: Sequence[Any] | None) -> tuple[jax.Array, None]:
+            for apply, state in zip(applied, states if slices is None else slices):
+                carry = apply(state, carry)
+            return carry, None
+
+        if scanned:
+            return jax.lax.scan(body, x_BLD, None if self.segment.shared else states, self.segment.repeats)[0]
+        rows = [None] * self.segment.repeats if self.segment.shared else unstack(states, self.segment.repeats)
+        for row in rows:
+            x_BLD, _ = body(x_BLD, row)
+        return x_BLD
+
+    def blocks(self) -> Iterator[Block]:
+        """Every layer as a Block of its own, in the order they run (slices of the stacks)."""
+        split = [nnx.split(block) for block in self.layers]
+        states = tuple(state for _, state in split)
+        rows = [states] * self.segment.repeats if self.segment.shared else unstack(states, self.segment.repeats)
+        for row in rows:
+            for (graphdef, _), state in zip(split, row):
+                yield nnx.merge(graphdef, state)
+
+
+class UnstackedSegment(nnx.Module):
+    """A segment whose layers are separate modules: what decoding runs (see decoding.prepare)."""
+
+    def __init__(self, segment: TrunkSegment):
+        self.layers = nnx.List(list(segment.blocks()))
+
+    def blocks(self) -> Iterator[Block]:
+        """Every layer, in the order they run."""
+        return iter(self.layers)
+
+    def run(self, x_BLD: jax.Array, context: Context, *, scan: bool, remat: str) -> jax.Array:
+        """As TrunkSegment.run; always unrolled, and nothing is recomputed: this form is for inference."""
+        del scan, remat
+        for block in self.layers:
+            x_BLD, _ = block(x_BLD, context)
+        return x_BLD
+
+
+class Trunk(nnx.Module):
+    """All segments, in order."""
+
+    def __init__(self, config: DecoderConfig, *, policy: DtypePolicy, rngs: nnx.Rngs):
+        gain = (2 * len(config.layers)) ** -0.5 if config.init.depth_scaled else 1.0
+
+        def make_block(spec: LayerSpec, layer_rngs: nnx.Rngs) -> Block:
+            return Block(
+                spec,
+                config.embed_dim,
+                policy=policy,
+                rngs=layer_rngs,
+                stddev=config.init.stddev,
+                output_gain=gain,
+            )
+
+        self.scan = config.scan
+        self.remat = config.remat
+        self.segments = nnx.List([TrunkSegment(segment, make_block, rngs=rngs) for segment in config.segments])
+
+    def __call__(
+        self, x_BLD: jax.Array, context: Context, caches: Sequence[LayerCache] | None = None
+    ) -> tuple[jax.Array, tuple[LayerCache, ...] | None]:
+        """[B, L, embed] -> ([B, L, embed], updated caches, one a layer, or None)."""
+        if caches is None:
+            for segment in self.segments:
+                x_BLD = segment.run(x_BLD, context, scan=self.scan, remat=self.remat)
+            return x_BLD, None
+        written = []
+        blocks = (block for segment in self.segments for block in segment.blocks())
+        for block, cache in zip(blocks, caches, strict=True):
+            x_BLD, new = block(x_BLD, context, cache)
+            written.append(new)
+        return x_BLD, tuple(written)
+
+
+def _layer_function(graphdef: Any, context: Context, remat: str, scanned: bool) -> Callable[[Any, jax.Array], jax.Array]:
+    def apply(state: Any, x_BLD: jax.Array) -> jax.Array:
+        return nnx.merge(graphdef, state)(x_BLD, context)[0]
+
+    if remat == "none":
+        return apply
+    # Inside a scan the loop itself keeps XLA from undoing the recomputation; the barrier would only cost time.
+    return jax.checkpoint(apply, policy=_REMAT_POLICIES[remat], prevent_cse=not scanned)
+
+
+def unstack(tree: Any, repeats: int) -> list[Any]:
+    """Splits every array along its leading axis into `repeats` trees without that axis.
+
+    The gradient of lax.split is one concatenation; indexing would add up `repeats` zero-padded stacks.
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    pieces = [jax.lax.split(leaf, (1,) * repeats, axis=0) for leaf in leaves]
+    return [
+        jax.tree.unflatten(structure, [jax.lax.squeeze(piece[row], (0,)) for piece in pieces]) for row in range(repeats)
+    ]

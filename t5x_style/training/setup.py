@@ -53,7 +53,7 @@ def make_loss_function(run: TrainRun, graphdef: nnx.GraphDef, model_state: nnx.S
             batch["decoder_target_tokens"],
             batch["decoder_loss_weights"],
             z_loss=run.z_loss,
-            chunk=run.loss_chunk,
+            chunk_size=run.loss_chunk,
         )
 
     return loss_function

@@ -1,0 +1,1 @@
+"""The main job, end to end: crawl, clean, tokenise, train, tune, evaluate, report (see __main__.py)."""

@@ -1,0 +1,25 @@
+"""Shared by all tests: a quiet environment, a compilation cache, the place of real data."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CI", "true")  # no progress bars
+ROOT = Path(__file__).parent.parent
+# Compiled programs are kept between tests and between runs; a changed program has another key.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".jax_cache"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+# Tests that start processes must find the checkout from any working directory.
+os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+import pytest  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data beside the project, or a skip that says where it was looked for."""
+    folder = Path(os.environ.get("T5X_STYLE_TEST_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"real data not found at {folder}; set T5X_STYLE_TEST_DATA to run this test")
+    return folder

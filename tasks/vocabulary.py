@@ -13,7 +13,7 @@ from tasks import data_dir
 MODEL_FILE = "tokenizer/sentencepiece.model"
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _open(path: str) -> seqio.SentencePieceVocabulary:
     if not tf.io.gfile.exists(path):
         raise UserError(

@@ -1,0 +1,1 @@
+"""Well-posed, balanced instruction examples from cleaned documentation pages (see build_examples)."""

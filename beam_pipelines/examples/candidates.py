@@ -1,0 +1,137 @@
+"""Candidates: what each question asks of each page, or why it asks nothing."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from beam_pipelines.examples.pages import ObjectPage, cut
+from beam_pipelines.examples.sections import described_arguments
+
+# A 4,096-piece vocabulary needs about one token for three characters of documentation, so that these limits, a
+# template and an answer fit 512 tokens.
+DOCSTRING_CHARACTERS = 700
+PAGE_CHARACTERS = 900
+# Below these a docstring says too little to tell where it comes from ("Return a copy.").
+MINIMUM_PACKAGE_CHARACTERS = 100
+MINIMUM_KIND_CHARACTERS = 60
+MINIMUM_BODY_WORDS = 25
+SUMMARY_WORDS = (4, 25)
+# Share of the summary's content words that the body must hold: below it the summary cannot be inferred.
+MINIMUM_OVERLAP = 0.5
+MAXIMUM_ARGUMENTS = 8
+
+ALIASES = {"numpy": ("np",), "jax": ("jnp",), "matplotlib": ("mpl", "plt", "pyplot"), "scipy": ("sp",)}
+KIND_WORDS = re.compile(r"\b(class|classes|subclass\w*|function|functions|method|methods)\b", re.IGNORECASE)
+STOP_WORDS = frozenset(
+    "a an the of to in for and or is are be by with from as at on that this it its if not into which than then".split()
+)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One possible example.
+
+    Attributes:
+      object: qualified name; it decides the split.
+      id: unique within the task.
+      content: what the prompt tells; candidates with the same content must have the same answer.
+      fields: text columns of the example.
+      answer: the target.
+      label: what is balanced: the answer of a classification, '' where any text can be the answer.
+    """
+
+    object: str
+    id: str
+    content: str
+    fields: Mapping[str, str]
+    answer: str
+    label: str
+
+
+def package(page: ObjectPage) -> Candidate | str:
+    """Which package does the docstring come from? Docstrings that name their package, or its usual alias, are dropped."""
+    docstring = cut(page.docstring, DOCSTRING_CHARACTERS)
+    if not page.package:
+        return "no package"
+    if len(docstring) < MINIMUM_PACKAGE_CHARACTERS:
+        return "docstring too short"
+    words = "|".join(map(re.escape, (page.package, *ALIASES.get(page.package.lower(), ()))))
+    if re.search(rf"(?<![A-Za-z0-9])(?:{words})(?![A-Za-z0-9])", docstring, re.IGNORECASE):
+        return "docstring names its package"
+    return Candidate(page.name, page.name, docstring, {"docstring": docstring}, page.package, page.package)
+
+
+def kind(page: ObjectPage) -> Candidate | str:
+    """Class or function? Docstrings that contain one of these words (or "method") are dropped: they give it away."""
+    docstring = cut(page.docstring, DOCSTRING_CHARACTERS)
+    if len(docstring) < MINIMUM_KIND_CHARACTERS:
+        return "docstring too short"
+    if KIND_WORDS.search(docstring):
+        return "docstring says class, function or method"
+    return Candidate(page.name, page.name, docstring, {"docstring": docstring}, page.kind, page.kind)
+
+
+def summary(page: ObjectPage) -> Candidate | str:
+    """The first line, given the rest: it must be a whole sentence, inferable from the rest and not a copy of a part."""
+    words = page.summary.split()
+    rest = page.docstring[len(_as_written(page)) :]
+    body = cut(rest, DOCSTRING_CHARACTERS)
+    if not (page.summary.endswith(".") or re.match(r"[ \t]*\n[ \t]*\n", rest)):
+        return "first line is not a whole sentence"
+    if not SUMMARY_WORDS[0] <= len(words) <= SUMMARY_WORDS[1]:
+        return f"summary is not {SUMMARY_WORDS[0]} to {SUMMARY_WORDS[1]} words"
+    if len(body.split()) < MINIMUM_BODY_WORDS:
+        return "body too short"
+    if _joined(page.summary).rstrip(".") in _joined(body):
+        return "body repeats the summary"
+    content = _content_stems(page.summary)
+    if not content or len(content & _content_stems(body)) < MINIMUM_OVERLAP * len(content):
+        return "body does not support the summary"
+    return Candidate(page.name, page.name, body, {"body": body}, page.summary, "")
+
+
+def arguments(page: ObjectPage) -> Candidate | str:
+    """The arguments that the docstring describes; all must be in the signature, which the prompt does not show."""
+    docstring = cut(page.docstring, PAGE_CHARACTERS)
+    described = described_arguments(page.docstring)
+    if not described:
+        return "no argument section"
+    if not set(described) <= set(page.arguments):
+        return "describes a name that the signature lacks"
+    if described_arguments(docstring) != described:
+        return "argument section is cut"
+    if len(described) > MAXIMUM_ARGUMENTS:
+        return f"over {MAXIMUM_ARGUMENTS} arguments"
+    return Candidate(page.name, page.name, docstring, {"docstring": docstring}, ", ".join(described), "")
+
+
+def each_page(pages: Iterable[ObjectPage], ask) -> tuple[list[Candidate], Counter[str]]:
+    """Asks every page one question: the candidates and how many pages were dropped for which reason."""
+    candidates, dropped = [], Counter()
+    for page in pages:
+        outcome = ask(page)
+        if isinstance(outcome, Candidate):
+            candidates.append(outcome)
+        else:
+            dropped[outcome] += 1
+    return candidates, dropped
+
+
+def _as_written(page: ObjectPage) -> str:
+    """The summary as it stands in the docstring, which may break its line elsewhere."""
+    found = re.match(r"\s+".join(map(re.escape, page.summary.split())), page.docstring)
+    if found is None:
+        raise ValueError(f"{page.name}: the docstring does not start with its summary")
+    return found[0]
+
+
+def _joined(text: str) -> str:
+    return " ".join(text.lower().split())
+
+
+def _content_stems(text: str) -> set[str]:
+    """Words without the most frequent ones, cut to five letters so that "returns" meets "returned"."""
+    return {word[:5] for word in re.findall(r"[a-z]+", text.lower()) if word not in STOP_WORDS and len(word) > 2}

@@ -32,6 +32,6 @@ def baselines(task: str, train: Sequence[Candidate], split: Sequence[Candidate])
 
 
 def first_sentence(text: str) -> str:
-    """Text up to the first full stop before white space, or the first paragraph: `first_sentence("A b. C") == "A b."`."""
+    """The first paragraph up to a full stop before white space: `first_sentence("A b. C") == "A b."`."""
     paragraph = re.split(r"\n\s*\n", text.strip(), maxsplit=1)[0]
     return " ".join(re.split(r"(?<=[.!?])\s", paragraph, maxsplit=1)[0].split())

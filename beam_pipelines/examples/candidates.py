@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from beam_pipelines.examples.pages import ObjectPage, cut
+from beam_pipelines.examples.pages import ObjectPage, cut, summary_pattern
 from beam_pipelines.examples.sections import described_arguments
 
 # A 4,096-piece vocabulary needs about one token for three characters of documentation, so that these limits, a
@@ -26,7 +26,7 @@ MAXIMUM_ARGUMENTS = 8
 ALIASES = {"numpy": ("np",), "jax": ("jnp",), "matplotlib": ("mpl", "plt", "pyplot"), "scipy": ("sp",)}
 KIND_WORDS = re.compile(r"\b(class|classes|subclass\w*|function|functions|method|methods)\b", re.IGNORECASE)
 STOP_WORDS = frozenset(
-    "a an the of to in for and or is are be by with from as at on that this it its if not into which than then".split()
+    {"and", "are", "for", "from", "into", "its", "not", "than", "that", "the", "then", "this", "which", "with"}
 )
 
 
@@ -35,7 +35,8 @@ class Candidate:
     """One possible example.
 
     Attributes:
-      object: qualified name; it decides the split.
+      object: qualified name of the page's object.
+      key: decides the split.
       id: unique within the task.
       content: what the prompt tells; candidates with the same content must have the same answer.
       fields: text columns of the example.
@@ -44,6 +45,7 @@ class Candidate:
     """
 
     object: str
+    key: str
     id: str
     content: str
     fields: Mapping[str, str]
@@ -52,7 +54,7 @@ class Candidate:
 
 
 def package(page: ObjectPage) -> Candidate | str:
-    """Which package does the docstring come from? Docstrings that name their package, or its usual alias, are dropped."""
+    """Which package is the docstring from? Those that name their package, or its usual alias, are dropped."""
     docstring = cut(page.docstring, DOCSTRING_CHARACTERS)
     if not page.package:
         return "no package"
@@ -61,7 +63,7 @@ def package(page: ObjectPage) -> Candidate | str:
     words = "|".join(map(re.escape, (page.package, *ALIASES.get(page.package.lower(), ()))))
     if re.search(rf"(?<![A-Za-z0-9])(?:{words})(?![A-Za-z0-9])", docstring, re.IGNORECASE):
         return "docstring names its package"
-    return Candidate(page.name, page.name, docstring, {"docstring": docstring}, page.package, page.package)
+    return Candidate(page.name, page.key, page.name, docstring, {"docstring": docstring}, page.package, page.package)
 
 
 def kind(page: ObjectPage) -> Candidate | str:
@@ -71,15 +73,17 @@ def kind(page: ObjectPage) -> Candidate | str:
         return "docstring too short"
     if KIND_WORDS.search(docstring):
         return "docstring says class, function or method"
-    return Candidate(page.name, page.name, docstring, {"docstring": docstring}, page.kind, page.kind)
+    return Candidate(page.name, page.key, page.name, docstring, {"docstring": docstring}, page.kind, page.kind)
 
 
 def summary(page: ObjectPage) -> Candidate | str:
     """The first line, given the rest: it must be a whole sentence, inferable from the rest and not a copy of a part."""
     words = page.summary.split()
-    rest = page.docstring[len(_as_written(page)) :]
+    rest = page.docstring[_summary_end(page) :]
     body = cut(rest, DOCSTRING_CHARACTERS)
-    if not (page.summary.endswith(".") or re.match(r"[ \t]*\n[ \t]*\n", rest)):
+    if not page.summary[0].isalpha() or re.match(r"[\w.]+\(", page.summary):
+        return "first line is not prose"
+    if not (page.summary.endswith(".") or re.match(r"[ \t]*\n", rest)):
         return "first line is not a whole sentence"
     if not SUMMARY_WORDS[0] <= len(words) <= SUMMARY_WORDS[1]:
         return f"summary is not {SUMMARY_WORDS[0]} to {SUMMARY_WORDS[1]} words"
@@ -90,7 +94,7 @@ def summary(page: ObjectPage) -> Candidate | str:
     content = _content_stems(page.summary)
     if not content or len(content & _content_stems(body)) < MINIMUM_OVERLAP * len(content):
         return "body does not support the summary"
-    return Candidate(page.name, page.name, body, {"body": body}, page.summary, "")
+    return Candidate(page.name, page.key, page.name, body, {"body": body}, page.summary, "")
 
 
 def arguments(page: ObjectPage) -> Candidate | str:
@@ -105,7 +109,7 @@ def arguments(page: ObjectPage) -> Candidate | str:
         return "argument section is cut"
     if len(described) > MAXIMUM_ARGUMENTS:
         return f"over {MAXIMUM_ARGUMENTS} arguments"
-    return Candidate(page.name, page.name, docstring, {"docstring": docstring}, ", ".join(described), "")
+    return Candidate(page.name, page.key, page.name, docstring, {"docstring": docstring}, ", ".join(described), "")
 
 
 def each_page(pages: Iterable[ObjectPage], ask) -> tuple[list[Candidate], Counter[str]]:
@@ -120,12 +124,11 @@ def each_page(pages: Iterable[ObjectPage], ask) -> tuple[list[Candidate], Counte
     return candidates, dropped
 
 
-def _as_written(page: ObjectPage) -> str:
-    """The summary as it stands in the docstring, which may break its line elsewhere."""
-    found = re.match(r"\s+".join(map(re.escape, page.summary.split())), page.docstring)
+def _summary_end(page: ObjectPage) -> int:
+    found = summary_pattern(page.summary).match(page.docstring)
     if found is None:
         raise ValueError(f"{page.name}: the docstring does not start with its summary")
-    return found[0]
+    return found.end()
 
 
 def _joined(text: str) -> str:

@@ -31,13 +31,13 @@ def candidates(pages: Iterable[ObjectPage]) -> tuple[list[Candidate], Counter[st
             dropped["not a class"] += 1
             continue
         text = _prompt_page(page)
-        visible = [name for name in page.methods if _mentions(page.listing, name) and _mentions(text, name)]
-        if not page.listing or len(page.methods) < MINIMUM_METHODS or not visible:
+        visible = [name for name in page.methods if _lists(text, name)]
+        if not page.listing or page.listing.count("def ") < MINIMUM_METHODS or not visible:
             dropped[f"page shows fewer than {MINIMUM_METHODS} methods"] += 1
             continue
         visible.sort(key=lambda name: stable_hash(f"{page.name}.{name}"))
         for name in visible[:PAIRS_PER_PAGE]:
-            asked[split_of(page.name)].append((page, text, name))
+            asked[split_of(page.key)].append((page, text, name))
     found: list[Candidate] = []
     for questions in asked.values():
         questions.sort(key=lambda question: (question[0].package, stable_hash(f"{question[0].name}.{question[2]}")))
@@ -70,10 +70,14 @@ def _prompt_page(page: ObjectPage) -> str:
     return cut(f"{description}\n\nMethods:\n{page.listing}", PAGE_CHARACTERS)
 
 
+def _lists(text: str, name: str) -> bool:
+    return re.search(rf"\bdef\s+{re.escape(name)}\s*\(", text) is not None
+
+
 def _mentions(text: str, name: str) -> bool:
     return re.search(rf"\b{re.escape(name)}\b", text) is not None
 
 
 def _candidate(page: ObjectPage, text: str, method: str, answer: str) -> Candidate:
     fields = {"page": text, "class_name": page.name.rsplit(".", 1)[-1], "method": method}
-    return Candidate(page.name, f"{page.name}#{method}", f"{text}\n{method}", fields, answer, answer)
+    return Candidate(page.name, page.key, f"{page.name}#{method}", f"{text}\n{method}", fields, answer, answer)

@@ -8,9 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tasks.splits import page_key
+
 KINDS = ("class", "function")
-METHODS_HEADING = re.compile(r"^[ \t#*-]*(?:public )?methods:?[ \t*]*$", re.IGNORECASE | re.MULTILINE)
-RULE = re.compile(r"\s*[-=~]{3,}\s*$")
+IDENTIFIER = re.compile(r"[^\W\d]\w*")
+# The page's own list of methods: a heading and a first signature; a docstring's prose about methods has no `def`.
+LISTING = re.compile(r"(?:^|\s)Methods\s+(?=(?:[-*•]\s+)?(?:async\s+)?def\s)")
+LOST_IN_CLEANING = re.compile(r"https?://\S+|[\s`]")
+# An extractor may keep the heading and lose the list.
+BARE_HEADING = re.compile(r"(?:^|\n)[ \t]*Methods\s*$")
 
 
 @dataclass(frozen=True)
@@ -18,17 +24,19 @@ class ObjectPage:
     """A page without its navigation and signature.
 
     Attributes:
-      name: qualified name, `json.decoder.JSONDecoder`.
-      kind: `class` or `function`.
-      package: the package or library that the object is documented in.
-      arguments: names of the signature's arguments, stars and `self` left out.
-      methods: names of the methods that the class page lists.
-      summary: first line of the docstring.
-      docstring: the docstring as the cleaned page shows it, summary included.
-      listing: what the page says about the methods, '' where it lists none.
+      name: qualified name, `json.decoder.JSONDecoder.decode`.
+      key: what decides the split: the name, for a method the name of its class.
+      kind: `class` or `function` (methods are functions).
+      package: the top-level package.
+      arguments: names of a function's arguments, without `self`.
+      methods: names of all methods that the class defines, private ones too.
+      summary: first line of the docstring, as the page shows it.
+      docstring: the docstring as the page shows it, summary included.
+      listing: the page's list of public methods, '' where it has none.
     """
 
     name: str
+    key: str
     kind: str
     package: str
     arguments: tuple[str, ...]
@@ -53,44 +61,53 @@ def object_page(text: str, metadata: str) -> ObjectPage | str:
         return "not an object page"
     if kind not in KINDS:
         return f"kind is neither {' nor '.join(KINDS)}"
-    if not summary.strip():
+    if not LOST_IN_CLEANING.sub("", summary):
         return "no docstring"
     # The summary is where the docstring starts; all that stands before it is breadcrumb and signature.
-    start = re.search(r"\s+".join(map(re.escape, summary.split())), text)
+    start = summary_pattern(summary).search(text)
     if start is None:
         return "docstring not found in the cleaned text"
-    methods = names(meta.get("methods"))
-    docstring, listing = _split_listing(text[start.start() :], methods)
+    docstring, listing = _split_listing(text[start.start() :], kind)
     return ObjectPage(
         name=name,
+        key=page_key(name, str(meta.get("module") or "")),
         kind=kind,
         package=str(meta.get("package") or ""),
         arguments=tuple(argument for argument in names(meta.get("arguments")) if argument not in ("self", "cls")),
-        methods=methods,
-        summary=" ".join(summary.split()),
+        methods=names(meta.get("methods")),
+        summary=" ".join(start[0].split()),
         docstring=docstring.strip(),
         listing=listing.strip(),
     )
 
 
+def summary_pattern(summary: str) -> re.Pattern[str]:
+    """Finds a summary whose white space, backticks and addresses the page may have changed or lost.
+
+    Example:
+      summary_pattern("Sum of ``x`` only.").search("def f(x) Sum of  x only.") is not None
+    """
+    parts = [part for part in LOST_IN_CLEANING.split(summary) if part]
+    if not parts:
+        raise ValueError("the summary has no words")
+    gap = f"(?:{LOST_IN_CLEANING.pattern})*"
+    return re.compile(gap.join(map(re.escape, parts)))
+
+
 def names(value: Any) -> tuple[str, ...]:
     """Identifiers of a list or of a comma- or space-separated string: `names("x, *args /") == ("x", "args")`."""
     text = " ".join(map(str, value)) if isinstance(value, list) else str(value or "")
-    return tuple(dict.fromkeys(re.findall(r"[^\W\d]\w*", text)))
+    return tuple(dict.fromkeys(IDENTIFIER.findall(text)))
 
 
-def _split_listing(text: str, methods: tuple[str, ...]) -> tuple[str, str]:
-    """(docstring, list of methods): the list stands under the last heading "Methods" that is not ruled off.
-
-    A ruled heading is a section of the docstring itself, in numpy's style.
-    """
-    if not methods:
+def _split_listing(text: str, kind: str) -> tuple[str, str]:
+    """(docstring, list of methods) of what follows the signature."""
+    if kind != "class":
         return text, ""
-    for heading in reversed(list(METHODS_HEADING.finditer(text))):
-        listing = text[heading.end() :].lstrip("\n")
-        if not RULE.match(listing.split("\n", 1)[0]):
-            return text[: heading.start()], listing
-    return text, ""
+    heading = LISTING.search(text)
+    if heading:
+        return text[: heading.start()], text[heading.end() :]
+    return BARE_HEADING.sub("", text), ""
 
 
 def cut(text: str, limit: int) -> str:

@@ -44,7 +44,7 @@ def choose_labels(candidates: Sequence[Candidate], minimum: int, most: int, cap:
     Returns:
       At least two labels in alphabetical order, or () where fewer than two have `minimum` examples.
     """
-    counts = Counter(candidate.label for candidate in candidates if split_of(candidate.object) == "train")
+    counts = Counter(candidate.label for candidate in candidates if split_of(candidate.key) == "train")
     ranked = [
         label for label, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if count >= minimum
     ]
@@ -74,7 +74,7 @@ def balanced_splits(
         if labels and candidate.label not in labels:
             dropped["label not asked for"] += 1
         else:
-            groups[split_of(candidate.object), candidate.label].append(candidate)
+            groups[split_of(candidate.key), candidate.label].append(candidate)
     wanted = tuple(labels) or ("",)
     splits: dict[str, list[Candidate]] = {}
     for split in SPLITS:

@@ -132,7 +132,7 @@ def _cache(output: Path, instruct: bool, workers: int) -> Stage:
     if instruct:
         tasks += ("--task", "documentation_instruct", "--module", "tasks.documentation")
     arguments = (
-        *("-m", "beam_pipelines.cache_tasks", *tasks, "--splits", "train,validation"),
+        *("-m", "beam_pipelines.cache_tasks", *tasks, "--splits", "train,validation,test"),
         *("--data_dir", str(output), "--output", str(output / "cache"), "--workers", str(workers)),
     )
     return Stage("cache", "tokenise the tasks into shards", arguments)
@@ -161,9 +161,9 @@ def _evaluate(output: Path, size: Size, instruct: bool) -> Stage:
     tasks: tuple[str, ...] = ()
     if instruct:
         models += ("--model", f"tuned={output / 'tune'}")
-        tasks = ("--task", "tasks.documentation:EVALUATIONS")
+        tasks = ("--task", "documentation_*", "--module", "tasks.documentation")
     arguments = (
-        *("-m", "t5x_style.evaluate", *models, "--perplexity", "documents", *tasks, "--module", "tasks.documents"),
+        *("-m", "t5x_style.evaluate", *models, "--perplexity", "documents", *tasks),
         *("--data_dir", str(output), "--output", str(output / "evaluation.json")),
     )
     return Stage("evaluate", "perplexity and task metrics of base and tuned", arguments + size.evaluate)

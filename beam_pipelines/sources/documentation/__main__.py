@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from absl import logging
 
-from beam_pipelines.sources.documentation.crawl import crawl
+from beam_pipelines.sources.documentation.crawl import MIN_PAGES, crawl
 from beam_pipelines.sources.documentation.plan import Settings
 from t5x_style.errors import UserError, run_main
 
@@ -21,9 +21,10 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--output", required=True, help="folder; the crawl goes to OUTPUT/crawl")
     parser.add_argument("--workers", type=int, default=min(8, os.cpu_count() or 1), help="processes")
     parser.add_argument("--packages", default="", help="comma list of top-level packages; default: all")
-    parser.add_argument("--max_pages", type=int, default=defaults.max_pages, help="object pages per package")
-    parser.add_argument("--max_modules", type=int, default=defaults.max_modules, help="pydoc pages per package")
-    parser.add_argument("--min_pages", type=int, default=2000, help="fewer pages in all are an error")
+    parser.add_argument("--max_pages", type=int, default=0, help="a sample of at most this many pages; 0: all")
+    parser.add_argument("--package_pages", type=int, default=defaults.package_pages, help="object pages per package")
+    parser.add_argument("--package_modules", type=int, default=defaults.package_modules, help="pydoc pages per package")
+    parser.add_argument("--min_pages", type=int, default=MIN_PAGES, help="fewer pages in all are an error")
     parser.add_argument("--module_timeout", type=float, default=defaults.module_timeout, help="seconds per module")
     return parser.parse_args(argv)
 
@@ -31,15 +32,18 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
 def run(argv: Sequence[str]) -> None:
     """Parses the command line and crawls."""
     arguments = parse_arguments(argv)
-    for name in ("workers", "max_pages", "max_modules", "module_timeout"):
+    for name in ("workers", "package_pages", "package_modules", "module_timeout"):
         if getattr(arguments, name) <= 0:
             raise UserError(f"--{name} is {getattr(arguments, name)}; it must be above 0")
+    if arguments.max_pages < 0:
+        raise UserError(f"--max_pages is {arguments.max_pages}; it must be 0 (all pages) or above")
     logging.set_verbosity(logging.INFO)
     started = time.monotonic()
     settings = Settings(
         packages=tuple(sorted(filter(None, arguments.packages.split(",")))),
+        package_pages=arguments.package_pages,
+        package_modules=arguments.package_modules,
         max_pages=arguments.max_pages,
-        max_modules=arguments.max_modules,
         module_timeout=arguments.module_timeout,
     )
     report = crawl(arguments.output, settings, arguments.workers, arguments.min_pages)

@@ -20,6 +20,7 @@ from t5x_style.files import atomic_write_json, read_json, require_writable
 from t5x_style.progress import Progress
 
 FORMAT = 1
+MIN_PAGES = 2000  # of a crawl that can train a model worth looking at
 
 
 def distributions_to_document() -> tuple[list[Distribution], list[str]]:
@@ -28,14 +29,14 @@ def distributions_to_document() -> tuple[list[Distribution], list[str]]:
     return [standard_library_sources(), *(distribution_sources(each) for each in installed)], missing
 
 
-def crawl(output: str, settings: Settings, workers: int = 2, min_pages: int = 2000) -> dict[str, Any]:
+def crawl(output: str, settings: Settings, workers: int = 2, min_pages: int = MIN_PAGES) -> dict[str, Any]:
     """Writes `output`/crawl/part-*.warc.gz and crawl.json; finished parts of an interrupted run are kept.
 
     Args:
       output: the folder above `crawl/`.
       settings: what to document.
       workers: processes.
-      min_pages: fewer pages in all are an error.
+      min_pages: fewer pages in all are an error; where `max_pages` asks for a sample, half of that if it is less.
 
     Returns:
       crawl.json's content.
@@ -58,6 +59,8 @@ def crawl(output: str, settings: Settings, workers: int = 2, min_pages: int = 20
     units = plan(distributions, settings)
     results = _run_units(units, folder, settings, workers)
     report = summarise(results, distributions, missing) | {"config": config}
+    if settings.max_pages:
+        min_pages = min(min_pages, settings.max_pages // 2)
     if report["total_pages"] < min_pages:
         raise UserError(
             f"the documentation crawl gave {report['total_pages']} pages, under the {min_pages} a run needs; "

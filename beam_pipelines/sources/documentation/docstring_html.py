@@ -49,10 +49,10 @@ def _inline(text: str) -> str:
     return CODE.sub(lambda match: f"<code>{match[1] or match[2]}</code>", escaped)
 
 
-def _entry(lines: list[str]) -> str:
+def _definition(lines: list[str]) -> str:
     """`<dt>` and `<dd>` of an entry: NumPy's `x : int` over deeper lines, or Google's `x: The number.`
 
-    >>> _entry(["x (int): The number.", "  Not 0."])
+    >>> _definition(["x (int): The number.", "  Not 0."])
     '<dt>x (int):</dt><dd>The number. Not 0.</dd>'
     """
     google = ENTRY.match(lines[0].strip())
@@ -66,16 +66,17 @@ def _paragraph_or_list(lines: list[str]) -> str:
     least = min(_indent(line) for line in lines)
     deeper = any(_indent(line) > least for line in lines)
     bullets = any(BULLET.match(line) for line in lines)
-    entries = _indent(lines[0]) == least and (deeper or all(ENTRY.match(line.strip()) for line in lines))
-    if not (bullets or entries):
+    definitions = _indent(lines[0]) == least and (deeper or all(ENTRY.match(line.strip()) for line in lines))
+    if not (bullets or definitions):
         return f"<p>{_inline(' '.join(lines))}</p>"
     items: list[list[str]] = []
     for line in lines:
-        starts = bool(BULLET.match(line)) if bullets else _indent(line) == least
+        starts: bool = bool(BULLET.match(line)) if bullets else _indent(line) == least
         if starts or not items:
             items.append([BULLET.sub("", line) if bullets else line])
         else:
             items[-1].append(line)
     if bullets:
-        return "<ul>\n" + "\n".join(f"<li>{_inline(' '.join(item))}</li>" for item in items) + "\n</ul>"
-    return "<dl>\n" + "\n".join(_entry(item) for item in items) + "\n</dl>"
+        entries = "\n".join(f"<li>{_inline(' '.join(item))}</li>" for item in items)
+        return f"<div>\n<ul>\n{entries}\n</ul>\n</div>"  # main-content extraction drops a list right below <article>
+    return "<dl>\n" + "\n".join(_definition(item) for item in items) + "\n</dl>"

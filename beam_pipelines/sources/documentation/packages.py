@@ -41,6 +41,11 @@ class Distribution:
     version: str
     sources: tuple[Source, ...]
 
+    @property
+    def packages(self) -> set[str]:
+        """Top-level import names of its sources."""
+        return {source.package for source in self.sources}
+
 
 def normalised(name: str) -> str:
     """The name under which package indexes compare distributions (PEP 503).

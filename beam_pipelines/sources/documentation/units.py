@@ -54,6 +54,11 @@ def _plain(counts: dict[str, Counter[str]]) -> dict[str, dict[str, int]]:
     return {package: dict(counter) for package, counter in counts.items()}
 
 
+def _capped(objects: list[DocumentedObject], most: int) -> list[DocumentedObject]:
+    keep = capped([thing.qualified_name for thing in objects], [len(thing.docstring) for thing in objects], most)
+    return [thing for position, thing in enumerate(objects) if position in keep]
+
+
 def _write_objects(unit: Unit, writer: PageWriter, settings: Settings) -> dict[str, Any]:
     dropped: dict[str, Counter[str]] = defaultdict(Counter)
     found: dict[str, list[DocumentedObject]] = defaultdict(list)
@@ -67,12 +72,19 @@ def _write_objects(unit: Unit, writer: PageWriter, settings: Settings) -> dict[s
     pages: dict[str, Counter[str]] = defaultdict(Counter)
     characters = 0
     versions = dict(unit.versions)
+    within_quota = None
+    if unit.quota:
+        everything = [thing for objects in found.values() for thing in objects]
+        within_quota = {thing.qualified_name for thing in _capped(everything, unit.quota)}
     for package, objects in found.items():
-        names = [thing.qualified_name for thing in objects]
-        keep = capped(names, [len(thing.docstring) for thing in objects], settings.max_pages)
-        if len(objects) > len(keep):
-            dropped[package]["object: over the package's cap"] += len(objects) - len(keep)
-        objects = [thing for position, thing in enumerate(objects) if position in keep]
+        before = len(objects)
+        objects = _capped(objects, settings.package_pages)
+        if before > len(objects):
+            dropped[package]["object: over the package's cap"] += before - len(objects)
+        if within_quota is not None:
+            before = len(objects)
+            objects = [thing for thing in objects if thing.qualified_name in within_quota]
+            dropped[package]["object: over --max_pages"] += before - len(objects)
         siblings: dict[str, list[str]] = defaultdict(list)
         for thing in objects:
             siblings[thing.module].append(thing.name)

@@ -103,6 +103,8 @@ def arguments(page: ObjectPage) -> Candidate | str:
     described = described_arguments(page.docstring)
     if not described:
         return "no argument section"
+    if "%(" in page.docstring:
+        return "argument section has unfilled placeholders"
     if not set(described) <= set(page.arguments):
         return "describes a name that the signature lacks"
     if described_arguments(docstring) != described:

@@ -12,11 +12,11 @@ ARGUMENTS = Cluster(
     templates=(
         Template("list_names", "{docstring}\n\nList the names of the arguments described above."),
         Template("question_first", "Which arguments does this documentation describe?\n\n{docstring}"),
-        Template("signature", "{docstring}\n\nWhat stands between the parentheses of the signature? Names only."),
+        Template("names_only", "{docstring}\n\nWhich arguments are explained in this help text? Names only."),
         Template("label", "Docstring: {docstring}\n\nArguments:"),
-        Template("caller", "What can a caller pass to the object with this help text?\n{docstring}"),
+        Template("caller", "Going by this help text, what can a caller pass?\n{docstring}"),
         Template("extract", "Extract the argument names, separated by commas.\n\n{docstring}"),
-        Template("stub", "I am writing a stub for this.\n\n{docstring}\n\nWhich parameter names do I need?"),
+        Template("checklist", "I check that no argument is undocumented.\n\n{docstring}\n\nWhich ones have an entry?"),
         Template("in_order", "Read the help and name its parameters in order.\nHelp: {docstring}\nParameters:"),
         # Held out from training:
         Template("inputs_named", "{docstring}\n\nThe inputs documented here are called"),

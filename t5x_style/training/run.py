@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from t5x_style.data.loader import DataConfig
+from t5x_style.data.config import DataConfig
 from t5x_style.errors import UserError
 from t5x_style.mesh import MeshConfig
 from t5x_style.models.config import DecoderConfig, DtypePolicy

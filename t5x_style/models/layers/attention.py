@@ -14,7 +14,7 @@ from flax import nnx
 
 from t5x_style import mesh
 from t5x_style.models.config import AttentionSpec, DtypePolicy, RopeSpec
-from t5x_style.models.layers import masks
+from t5x_style.models.layers import blockwise, masks
 from t5x_style.models.layers.linear import Linear
 from t5x_style.models.layers.norms import Norm
 from t5x_style.models.layers.positions import rope
@@ -36,33 +36,23 @@ class Context:
     cache_index: jax.Array | None = None
 
 
-def attend(
-    q_BLHK: jax.Array,
-    k_BSGK: jax.Array,
-    v_BSGK: jax.Array,
-    mask_BLS: jax.Array | None,
-    *,
-    scale: float,
-    softcap: float | None,
-    softmax_dtype: jnp.dtype,
+def attend_cached(
+    q_BGRLK: jax.Array, k_BSGK: jax.Array, v_BSGK: jax.Array, sight: masks.Sight, form: blockwise.Form
 ) -> jax.Array:
-    """softmax(q k^T * scale) v; grouped keys and values are never repeated.
+    """softmax(q k^T) v over all S slots of a cache; grouped keys and values are never repeated.
 
     Returns:
-      [B, L, H, K] in the dtype of v.
+      [B, G, R, L, K] in the dtype of v.
     """
-    batch, length, heads, dim = q_BLHK.shape
-    groups = k_BSGK.shape[2]
-    q_BLGRK = (q_BLHK * scale).reshape(batch, length, groups, heads // groups, dim)
-    scores_BGRLS = jnp.einsum("BLGRK,BSGK->BGRLS", q_BLGRK, k_BSGK, preferred_element_type=softmax_dtype)
-    if softcap is not None:
-        scores_BGRLS = softcap * jnp.tanh(scores_BGRLS / softcap)
+    scores_BGRLS = jnp.einsum("BGRLK,BSGK->BGRLS", q_BGRLK, k_BSGK, preferred_element_type=form.softmax_dtype)
+    if form.softcap is not None:
+        scores_BGRLS = form.softcap * jnp.tanh(scores_BGRLS / form.softcap)
+    mask_BLS = masks.visible(sight, causal=form.causal, window=form.window)
     if mask_BLS is not None:
-        # The lowest finite number, not -inf: a row that sees nothing then stays finite, forwards and backwards.
-        scores_BGRLS = jnp.where(mask_BLS[:, None, None], scores_BGRLS, jnp.finfo(softmax_dtype).min)
+        # The lowest finite number, not -inf: a padded row that sees nothing stays finite.
+        scores_BGRLS = jnp.where(mask_BLS[:, None, None], scores_BGRLS, jnp.finfo(form.softmax_dtype).min)
     weights_BGRLS = jax.nn.softmax(scores_BGRLS, axis=-1).astype(v_BSGK.dtype)
-    out_BLGRK = jnp.einsum("BGRLS,BSGK->BLGRK", weights_BGRLS, v_BSGK)
-    return out_BLGRK.reshape(batch, length, heads, dim)
+    return jnp.einsum("BGRLS,BSGK->BGRLK", weights_BGRLS, v_BSGK)
 
 
 class Attention(nnx.Module):
@@ -122,19 +112,25 @@ class Attention(nnx.Module):
         if spec.rope is not None:
             turn = context.rotations[spec.rope, spec.head_dim]
             q_BLHK, k_BLGK = rope.apply(q_BLHK, turn), rope.apply(k_BLGK, turn)
-        k_BSGK, v_BSGK = k_BLGK, v_BLGK
-        if cache is not None:
+        batch, length, heads, dim = q_BLHK.shape
+        form = blockwise.Form(
+            causal=spec.causal,
+            window=spec.window,
+            softcap=spec.logit_softcap,
+            softmax_dtype=self.policy.dtype("softmax"),
+            prefix=context.sight.query_prefix is not None,
+        )
+        scale = spec.head_dim**-0.5 if spec.scale is None else spec.scale
+        q_BLGRK = (q_BLHK * scale).reshape(batch, length, spec.kv_heads, heads // spec.kv_heads, dim)
+        q_BGRLK = q_BLGRK.transpose(0, 2, 3, 1, 4)
+        if cache is None:
+            k_BGLK, v_BGLK = k_BLGK.transpose(0, 2, 1, 3), v_BLGK.transpose(0, 2, 1, 3)
+            out_BGRLK = blockwise.attend(q_BGRLK, k_BGLK, v_BGLK, context.sight, form)
+        else:
             start = (0, context.cache_index, 0, 0)
             k_BSGK = jax.lax.dynamic_update_slice(cache[0], k_BLGK.astype(cache[0].dtype), start)
             v_BSGK = jax.lax.dynamic_update_slice(cache[1], v_BLGK.astype(cache[1].dtype), start)
             cache = (k_BSGK, v_BSGK)
-        out_BLHK = attend(
-            q_BLHK,
-            k_BSGK,
-            v_BSGK,
-            masks.visible(context.sight, causal=spec.causal, window=spec.window),
-            scale=spec.head_dim**-0.5 if spec.scale is None else spec.scale,
-            softcap=spec.logit_softcap,
-            softmax_dtype=self.policy.dtype("softmax"),
-        )
+            out_BGRLK = attend_cached(q_BGRLK, k_BSGK, v_BSGK, context.sight, form)
+        out_BLHK = out_BGRLK.transpose(0, 3, 1, 2, 4).reshape(batch, length, heads, dim)
         return self.output(mesh.constrain(out_BLHK, ("act_batch", "act_length", "act_heads", None))), cache

@@ -25,7 +25,9 @@ class Embedding(nnx.Module):
 
     def __call__(self, tokens_BL: jax.Array) -> jax.Array:
         """[B, L] ids -> [B, L, embed] in the compute dtype; an id beyond the table gives NaN, not a neighbour's row."""
-        rows_BLD = jnp.take(self.table[...], tokens_BL, axis=0).astype(self.policy.dtype("compute"))
+        # Whole rows before the look-up: rows split over the devices that split the batch cannot be exchanged cheaply.
+        table_VD = mesh.constrain(self.table[...], ("act_vocab", "act_embed"))
+        rows_BLD = jnp.take(table_VD, tokens_BL, axis=0).astype(self.policy.dtype("compute"))
         return mesh.constrain(rows_BLD, ("act_batch", "act_length", "act_embed"))
 
 

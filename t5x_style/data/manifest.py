@@ -1,0 +1,250 @@
+"""manifest.json and mixture.json: what a cache holds, typed, checked when read.
+
+`DIR/<task>/<split>/manifest.json` is written last, so a folder that has one is complete.
+"""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from t5x_style.errors import UserError
+from t5x_style.files import atomic_write_json, read_json
+
+FORMAT = 1
+MANIFEST_FILE = "manifest.json"
+MIXTURE_FILE = "mixture.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Feature:
+    """One output feature of a Task. vocabulary: fingerprint, or None for features that are no token ids."""
+
+    dtype: str
+    rank: int = 1
+    add_eos: bool = False
+    vocabulary: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class VocabularyInfo:
+    """Size and special ids of a vocabulary, so that loading needs no tokenizer. `class_name` is `class` in the file."""
+
+    class_name: str
+    path: str
+    size: int
+    pad_id: int
+    eos_id: int
+    bos_id: int | None
+    unk_id: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """One ArrayRecord file: examples, tokens of each feature, size in bytes."""
+
+    file: str
+    examples: int
+    tokens: Mapping[str, int]
+    bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class LengthHistogram:
+    """counts[i]: examples with edges[i] <= length < edges[i + 1]; a count beyond the last pair has no upper edge."""
+
+    edges: tuple[int, ...]
+    counts: tuple[int, ...]
+
+    def __post_init__(self):
+        if len(self.edges) - len(self.counts) not in (0, 1):
+            raise ValueError(f"{len(self.edges)} edges do not fit {len(self.counts)} counts")
+
+    @classmethod
+    def of(cls, lengths: Iterable[int]) -> LengthHistogram:
+        """Powers of two as edges, up to the first above every length.
+
+        >>> LengthHistogram.of([0, 1, 3, 3, 4])
+        LengthHistogram(edges=(0, 1, 2, 4, 8), counts=(1, 1, 2, 1))
+        """
+        lengths = list(lengths)
+        edges = [0, 1]
+        while edges[-1] <= max(lengths, default=0):
+            edges.append(edges[-1] * 2)
+        counts = [0] * (len(edges) - 1)
+        for length in lengths:
+            counts[bisect.bisect_right(edges, length) - 1] += 1
+        return cls(tuple(edges), tuple(counts))
+
+    @property
+    def empty(self) -> int:
+        """Examples of length 0."""
+        return self.counts[0] if tuple(self.edges[:2]) == (0, 1) else 0
+
+    @property
+    def upper_bound(self) -> int | None:
+        """A length that no example exceeds; None if the last used bin is open."""
+        last = max((index for index, count in enumerate(self.counts) if count), default=0)
+        return self.edges[last + 1] - 1 if last + 1 < len(self.edges) else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """What `cache_tasks` wrote for one split of one Task."""
+
+    task: str
+    split: str
+    code: str
+    features: Mapping[str, Feature]
+    vocabularies: Mapping[str, VocabularyInfo]
+    append_eos: tuple[str, ...]
+    trim: Mapping[str, int | None]
+    shards: tuple[Shard, ...]
+    examples: int
+    tokens: Mapping[str, int]
+    lengths: Mapping[str, LengthHistogram]
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object of manifest.json."""
+        value = {"format": FORMAT, **dataclasses.asdict(self)}
+        value["append_eos"] = list(self.append_eos)
+        value["vocabularies"] = {}
+        for fingerprint, vocabulary in self.vocabularies.items():
+            entry = dataclasses.asdict(vocabulary)
+            value["vocabularies"][fingerprint] = {"class": entry.pop("class_name"), **entry}
+        return value
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixture:
+    """mixture.json: the Tasks of a seqio Mixture with their resolved rates, in `unit` ("examples" or "tokens")."""
+
+    mixture: str
+    unit: str
+    rates: Mapping[str, float]
+
+
+def write_manifest(folder: str | os.PathLike, manifest: Manifest) -> Path:
+    """Writes `folder`/manifest.json in one step and returns its path."""
+    path = Path(folder) / MANIFEST_FILE
+    atomic_write_json(path, manifest.to_json())
+    return path
+
+
+def write_mixture(folder: str | os.PathLike, mixture: Mixture) -> Path:
+    """Writes `folder`/mixture.json in one step and returns its path."""
+    path = Path(folder) / MIXTURE_FILE
+    atomic_write_json(path, {"format": FORMAT, **dataclasses.asdict(mixture)})
+    return path
+
+
+def cache_command(name: str, cache_dir: str | os.PathLike) -> str:
+    """The command that makes the cache of a Task or Mixture."""
+    return f"python -m beam_pipelines.cache_tasks --task {name} --output {cache_dir}"
+
+
+def read_manifest(cache_dir: str | os.PathLike, task: str, split: str) -> Manifest:
+    """Reads and checks `cache_dir`/`task`/`split`/manifest.json and the sizes of its shards.
+
+    Raises:
+      UserError: no cache (the message names the command that makes it), another format, a missing or truncated
+        shard, or totals that do not add up.
+    """
+    folder = Path(cache_dir) / task / split
+    path = folder / MANIFEST_FILE
+    if not path.is_file():
+        other = sorted(found.parent.name for found in folder.parent.glob(f"*/{MANIFEST_FILE}"))
+        hint = f"; cached splits: {', '.join(other)}" if other else ""
+        raise UserError(
+            f"no cache of {task!r} split {split!r} at {folder}{hint}; run: {cache_command(task, cache_dir)}"
+        )
+    again = f"delete {folder} and run: {cache_command(task, cache_dir)}"
+    value = _checked_format(path, read_json(path), again)
+    try:
+        manifest = _manifest_from_json(value)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path}: malformed ({type(error).__name__}: {error}); {again}") from error
+    _check_shards(folder, manifest, again)
+    return manifest
+
+
+def read_mixture(cache_dir: str | os.PathLike, name: str) -> Mixture | None:
+    """Reads `cache_dir`/`name`/mixture.json; None when there is none (then `name` is a Task).
+
+    Raises:
+      UserError: another format, an unknown unit, or rates that are not numbers >= 0.
+    """
+    path = Path(cache_dir) / name / MIXTURE_FILE
+    if not path.is_file():
+        return None
+    again = f"run: {cache_command(name, cache_dir)}"
+    value = _checked_format(path, read_json(path), again)
+    try:
+        rates = {str(task): float(rate) for task, rate in value["rates"].items()}
+        mixture = Mixture(str(value["mixture"]), str(value["unit"]), rates)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path}: malformed ({type(error).__name__}: {error}); {again}") from error
+    if mixture.unit not in ("examples", "tokens"):
+        raise UserError(f"{path}: unit {mixture.unit!r} is neither 'examples' nor 'tokens'; {again}")
+    return mixture
+
+
+def _checked_format(path: Path, value: Any, again: str) -> dict[str, Any]:
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        found = value.get("format") if isinstance(value, dict) else type(value).__name__
+        raise UserError(f"{path}: format {found!r}, this version reads format {FORMAT}; {again}")
+    return value
+
+
+def _manifest_from_json(value: Mapping[str, Any]) -> Manifest:
+    vocabularies = {}
+    for fingerprint, entry in value["vocabularies"].items():
+        rest = {key: entry[key] for key in ("path", "size", "pad_id", "eos_id", "bos_id", "unk_id")}
+        vocabularies[fingerprint] = VocabularyInfo(class_name=entry["class"], **rest)
+    features = {
+        name: Feature(str(entry["dtype"]), int(entry["rank"]), bool(entry["add_eos"]), entry["vocabulary"])
+        for name, entry in value["features"].items()
+    }
+    shards = tuple(
+        Shard(str(entry["file"]), int(entry["examples"]), dict(entry["tokens"]), int(entry["bytes"]))
+        for entry in value["shards"]
+    )
+    lengths = {
+        name: LengthHistogram(tuple(entry["edges"]), tuple(entry["counts"])) for name, entry in value["lengths"].items()
+    }
+    return Manifest(
+        task=str(value["task"]),
+        split=str(value["split"]),
+        code=str(value["code"]),
+        features=features,
+        vocabularies=vocabularies,
+        append_eos=tuple(value["append_eos"]),
+        trim=dict(value["trim"]),
+        shards=shards,
+        examples=int(value["examples"]),
+        tokens={name: int(count) for name, count in value["tokens"].items()},
+        lengths=lengths,
+    )
+
+
+def _check_shards(folder: Path, manifest: Manifest, again: str) -> None:
+    """Sizes only: one stat per shard keeps opening 500 sources quick, and a cut file always has another size."""
+    for shard in manifest.shards:
+        try:
+            size = os.stat(folder / shard.file).st_size
+        except FileNotFoundError:
+            raise UserError(f"shard {folder / shard.file} is missing; {again}") from None
+        if size != shard.bytes:
+            raise UserError(
+                f"shard {folder / shard.file} has {size} bytes, its manifest says {shard.bytes} "
+                f"(truncated or replaced); {again}"
+            )
+    if sum(shard.examples for shard in manifest.shards) != manifest.examples:
+        raise UserError(f"{folder / MANIFEST_FILE}: the shards' examples do not add up to {manifest.examples}; {again}")
+    for name, feature in manifest.features.items():
+        if feature.vocabulary is not None and feature.vocabulary not in manifest.vocabularies:
+            raise UserError(f"{folder / MANIFEST_FILE}: feature {name!r} names an unknown vocabulary; {again}")

@@ -1,7 +1,7 @@
 """Evaluates models on seqio Tasks and token caches and writes one JSON of results.
 
     python -m t5x_style.evaluate --model base=out/pretrain --model tuned=out/tune --data_dir out \\
-        --perplexity documents --output out/evaluation.json
+        --task 'documentation_*' --perplexity documents --output out/evaluation.json
 
 Without --task and --perplexity: every Task that the modules list in EVALUATIONS. A rerun skips what the output holds
 already for the same model, data and settings, and computes the rest again. Exit codes: 0 done, 2 the input is wrong.
@@ -39,6 +39,7 @@ HELP = {
     "bidirectional_inputs": "inputs see each other both ways, for models trained so",
     "samples": "examples a Task kept in the results",
     "perplexity_split": "of the token caches",
+    "perplexity_length": "tokens of a row, as in pretraining (default: LENGTH)",
     "perplexity_documents": "at most so many documents, spread over the cache",
 }
 

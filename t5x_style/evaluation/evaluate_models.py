@@ -12,7 +12,7 @@ from absl import logging
 
 from t5x_style import files
 from t5x_style.errors import UserError
-from t5x_style.evaluation import models, perplexity, samples, scoring, seqio_tasks
+from t5x_style.evaluation import baselines, models, perplexity, samples, scoring, seqio_tasks
 from t5x_style.evaluation.models import Functions, Named
 from t5x_style.evaluation.results import Results
 from t5x_style.evaluation.run import EvaluationRun
@@ -60,7 +60,7 @@ def _task_names(run: EvaluationRun, results: Results) -> list[str]:
     names = seqio_tasks.resolve(wanted)
     for group, members in groups.items():
         if kept := [name for name in members if name in names]:
-            results.content["groups"][group] = kept
+            results.set_group(group, kept)
     return names
 
 
@@ -85,7 +85,7 @@ class _Evaluation:
     def __init__(self, run: EvaluationRun, results: Results, open_model: Callable[[Named, EvaluationRun], Any]):
         self._run, self._results, self._open = run, results, open_model
         self._tasks: dict[str, seqio_tasks.TaskData] = {}
-        self._data: str | None = None
+        self._index: dict[str, Any] | None = None
 
     def model(self, model: Named, names: Sequence[str], progress: Progress) -> None:
         """Computes what is missing of one model, which is opened only if something is."""
@@ -109,15 +109,18 @@ class _Evaluation:
 
     def _data_key(self, kind: str, name: str) -> str:
         """Fingerprint of the data: of the examples' index for Tasks, of the manifest for token caches."""
-        run = self._run
         if kind == "perplexity":
-            path = Path(self._cache_dir()) / name / run.perplexity_split / "manifest.json"
+            path = Path(self._cache_dir()) / name / self._run.perplexity_split / "manifest.json"
             return files.file_sha256(path) if path.exists() else ""
-        if self._data is None:
+        return files.fingerprint(self._examples_index())
+
+    def _examples_index(self) -> dict[str, Any]:
+        """The data folder's examples.json; {} for Tasks with other data."""
+        if self._index is None:
             folder = os.environ.get(DATA_DIR_VARIABLE, "")
-            index = Path(folder) / "examples" / "examples.json"
-            self._data = files.file_sha256(index) if folder and index.exists() else ""
-        return self._data
+            path = Path(folder) / "examples" / "examples.json"
+            self._index = files.read_json(path) if folder and path.exists() else {}
+        return self._index
 
     def _cache_dir(self) -> str:
         folder = self._run.data_dir or os.environ.get(DATA_DIR_VARIABLE, "")
@@ -131,7 +134,7 @@ class _Evaluation:
             self._tasks[name] = seqio_tasks.load(name, run.split, run.max_examples)
         data = self._tasks[name]
         seqio_tasks.check_vocabulary(data, vocabulary)
-        inputs, cut = scoring.cut(data.inputs, run.length - run.max_new_tokens - 1, run.trim_inputs)
+        inputs, cut = scoring.cut(data.inputs, run.length - run.max_new_tokens, run.trim_inputs)
         outputs: dict[str, Any] = {}
         result: dict[str, Any] = {"examples": len(set(data.groups)), "rows": len(inputs), "cut_inputs": cut}
         if seqio_tasks.PREDICTION in data.kinds:
@@ -142,10 +145,12 @@ class _Evaluation:
         if seqio_tasks.SCORE in data.kinds:
             outputs[seqio_tasks.SCORE] = functions.score(inputs, data.targets)
         computed = seqio_tasks.compute(data, outputs)
+        own = samples.baseline(data)
         return {
             **result,
             "metrics": computed.metrics,
-            "baseline": samples.baseline(data),
+            "majority": own,
+            "baselines": baselines.for_metrics(name, computed.metrics, own, self._examples_index(), run.split),
             "samples": samples.collect(data, computed, outputs, run.samples),
         }
 
@@ -158,5 +163,7 @@ class _Evaluation:
                 f"cache {name!r} in {folder} was tokenised with another vocabulary than the model's; cache it again"
             )
         eos = vocabulary.eos_id if perplexity.FEATURE in manifest.append_eos else None
-        counts = perplexity.measure(documents, run.length, functions.score, vocabulary.decode, eos)
+        counts = perplexity.measure(
+            documents, run.perplexity_settings()["perplexity_length"], functions.score, vocabulary.decode, eos
+        )
         return {"metrics": perplexity.summarise(counts)}

@@ -36,7 +36,7 @@ class Results:
 
     def __init__(self, path: str | Path):
         self._path = Path(path)
-        self.content: dict[str, Any] = {"format": FORMAT, "groups": {}, "models": {}}
+        self.content: dict[str, Any] = {"format": FORMAT, "groups": [], "order": [], "models": {}}
         if self._path.exists():
             self.content = read(self._path)
 
@@ -44,6 +44,16 @@ class Results:
         """Enters a model; results of other steps of it stay until they are recomputed."""
         entry = self.content["models"].setdefault(name, {kind: {} for kind in KINDS})
         entry.update(path=path, step=step)
+        if name not in self.content["order"]:
+            self.content["order"].append(name)
+
+    def set_group(self, name: str, tasks: list[str]) -> None:
+        """Says which Tasks belong together; a group of that name is replaced."""
+        for group in self.content["groups"]:
+            if group["name"] == name:
+                group["tasks"] = tasks
+                return
+        self.content["groups"].append({"name": name, "tasks": tasks})
 
     def finished(self, model: str, kind: str, name: str, key: str, settings: dict[str, Any]) -> bool:
         """Whether the file holds this result already; one with another key is announced and will be replaced.

@@ -30,7 +30,8 @@ class EvaluationRun:
       bidirectional_inputs: inputs see each other in both directions, for models trained as prefix LM.
       samples: examples per Task kept in the results, with input, target and output.
       perplexity: token caches (names below cache_dir) whose perplexity is measured.
-      perplexity_split: of the token caches. perplexity_documents: at most so many documents, spread evenly (None: all).
+      perplexity_split: of the token caches. perplexity_length: tokens of a row, as in pretraining; None is `length`.
+      perplexity_documents: at most so many documents, spread evenly; None takes all.
       cache_dir: folder of the token caches; None is data_dir/cache.
     """
 
@@ -50,6 +51,7 @@ class EvaluationRun:
     samples: int = 10
     perplexity: tuple[str, ...] = ()
     perplexity_split: str = "test"
+    perplexity_length: int | None = None
     perplexity_documents: int | None = None
     cache_dir: str | None = None
 
@@ -60,8 +62,11 @@ class EvaluationRun:
 
     def perplexity_settings(self) -> dict:
         """What a perplexity depends on, besides the model and the data."""
-        names = ("perplexity_split", "perplexity_documents", "length")
-        return {name: getattr(self, name) for name in names}
+        return {
+            "perplexity_split": self.perplexity_split,
+            "perplexity_length": self.perplexity_length or self.length,
+            "perplexity_documents": self.perplexity_documents,
+        }
 
     def check(self) -> None:
         """Finds what is wrong before anything heavy is imported.
@@ -73,7 +78,7 @@ class EvaluationRun:
             raise UserError("no model to evaluate; give --model MODEL_DIR (several times for several models)")
         if not self.output:
             raise UserError("no place for the results; give --output FILE.json")
-        for name in ("batch_size", "max_new_tokens", "max_examples", "perplexity_documents"):
+        for name in ("batch_size", "max_new_tokens", "max_examples", "perplexity_length", "perplexity_documents"):
             if getattr(self, name) is not None:
                 _at_least(self, name, 1)
         _at_least(self, "samples", 0)

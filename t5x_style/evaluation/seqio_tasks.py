@@ -149,7 +149,7 @@ def _stride(task: Any, split: str, max_examples: int | None) -> int:
 def _thinned(examples: Iterator[dict], stride: int, limit: int | None) -> Iterator[tuple[int, dict]]:
     """(group, example) of every `stride`-th group, at most `limit` groups."""
     for number, example in enumerate(examples):
-        group = int(example["idx"][0]) if np.shape(example.get("idx")) == (2,) else number
+        group = int(example["idx"][0]) if "idx" in example and np.shape(example["idx"]) == (2,) else number
         if limit is not None and group // stride >= limit:
             return
         if group % stride == 0:

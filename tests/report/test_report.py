@@ -1,0 +1,171 @@
+"""The whole page: complete, self-contained, escaped, and honest about what is missing."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pytest
+
+from t5x_style.errors import UserError
+from t5x_style.report import write_report
+
+SECTIONS = ["Curation", "Tokenizer", "Training data", "Loss", "Speed", "Evaluation", "Perplexity", "Samples"]
+VOID = {"meta", "br", "img", "hr", "input", "link"}
+
+
+class Page(HTMLParser):
+    """Collects tags and text, and checks that every element is closed where it should be."""
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.tags, self.attributes, self.texts, self.open = [], [], [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not self.open or self.open[-1] not in ("style", "title"):
+            self.texts.append(data)
+
+    @property
+    def text(self):
+        return re.sub(r"\s+", " ", " ".join(self.texts))
+
+
+def page_of(quickstart):
+    return Page(write_report(quickstart=quickstart).read_text(encoding="utf-8"))
+
+
+def test_complete_report(quickstart):
+    path = write_report(quickstart=quickstart)
+    assert path == quickstart / "tune" / "report.html"
+    page = Page(path.read_text(encoding="utf-8"))
+    assert page.tags.count("svg") == 5
+    for title in SECTIONS:
+        assert title in page.texts
+    assert "The funnel adds up: 9,000 in = 7,400 kept + 1,600 rejected, and so does every stage." in page.text
+    assert "unigram entropy 1.01" in page.text  # log 6 - (2 log 2 + 3 log 3) / 6 = 1.0114
+    assert "85.0 %" in page.text  # tuned, held-out templates
+    assert "base: 32.0 %" in page.text
+    assert "0.850" in page.text
+    assert "8 min 32 s" in page.text
+
+
+def test_self_contained_without_scripts(quickstart):
+    text = write_report(quickstart=quickstart).read_text(encoding="utf-8")
+    page = Page(text)
+    assert not {"script", "link", "iframe", "object"} & set(page.tags)
+    assert not [value for name, value in page.attributes if name.startswith("on")]
+    for name, value in page.attributes:
+        if name in ("src", "href", "xlink:href"):
+            assert value.startswith("#"), (name, value)
+    assert "url(http" not in text
+    assert "@import" not in text
+
+
+def test_crawled_text_is_escaped(quickstart):
+    text = write_report(quickstart=quickstart).read_text(encoding="utf-8")
+    assert "<script" not in text
+    assert "<b>short" not in text
+    assert "&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt; &amp; $" in text
+    assert "\x00" not in text
+
+
+def test_ids_of_figures_do_not_collide(quickstart):
+    text = write_report(quickstart=quickstart).read_text(encoding="utf-8")
+    figures = re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL)
+    clips = [set(re.findall(r'<clipPath id="([^"]+)"', figure)) for figure in figures]
+    assert all(not one & other for n, one in enumerate(clips) for other in clips[:n])
+
+
+def test_same_report_from_the_same_files(quickstart):
+    def without_time():
+        return re.sub(r"Made [^.]*\.", "", write_report(quickstart=quickstart).read_text(encoding="utf-8"))
+
+    assert without_time() == without_time()
+
+
+def test_funnel_that_does_not_add_up(quickstart):
+    stats = json.loads((quickstart / "web" / "stats.json").read_text())
+    stats["stages"][1]["kept"] = 8499
+    (quickstart / "web" / "stats.json").write_text(json.dumps(stats))
+    text = page_of(quickstart).text
+    assert "Does not add up. extract: 8900 in, but 8499 kept + 400 rejected = 8899" in text
+    assert "Does not add up. language: 8500 in, but extract kept 8499" in text
+    assert "The funnel adds up" not in text
+
+
+PARTS = {
+    "web": "the pages were not cleaned here",
+    "tokenizer": "the tokenizer was not trained here",
+    "cache": "no task was cached here",
+    "evaluation.json": "nothing was evaluated",
+}
+
+
+@pytest.mark.parametrize("part", sorted(PARTS))
+def test_a_missing_part_is_named(quickstart, part):
+    path = quickstart / part
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    text = page_of(quickstart).text
+    assert PARTS[part] in text
+    for name, words in PARTS.items():
+        assert (words in text) == (name == part)
+
+
+def test_an_empty_folder_gives_a_report_of_what_is_missing(tmp_path):
+    path = write_report(quickstart=tmp_path, output=tmp_path / "r.html")
+    page = Page(path.read_text(encoding="utf-8"))
+    assert all(words in page.text for words in PARTS.values())
+    assert "No metrics.jsonl" in page.text
+    assert "nothing was timed" in page.text
+    assert "svg" not in page.tags
+
+
+def test_one_model_dir_alone(quickstart):
+    path = write_report(quickstart / "pretrain")
+    assert path == quickstart / "pretrain" / "report.html"
+    page = Page(path.read_text(encoding="utf-8"))
+    assert page.tags.count("svg") == 2  # loss, throughput
+
+
+def test_a_run_with_few_and_broken_points(quickstart):
+    rows = [{"step": 1, "kind": "train", "loss": None}, {"step": 2, "kind": "train", "loss": 4.0}]
+    (quickstart / "pretrain" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"st')
+    (quickstart / "tune" / "metrics.jsonl").write_text("")
+    assert "4.000 → 4.000" in page_of(quickstart).text
+
+
+def test_errors_name_the_remedy(tmp_path):
+    with pytest.raises(UserError, match="is no folder"):
+        write_report(quickstart=tmp_path / "none")
+    with pytest.raises(UserError, match="nothing to report on"):
+        write_report()
+    with pytest.raises(UserError, match="write it with t5x_style.evaluate"):
+        write_report(quickstart=tmp_path, evaluation=tmp_path / "none.json")
+
+
+def test_command_line_and_no_heavy_imports(quickstart):
+    code = (
+        "import sys; from t5x_style.report.__main__ import main; "
+        f"code = main(['--quickstart', {str(quickstart)!r}, '--output', {str(quickstart / 'r.html')!r}]); "
+        "heavy = {'tensorflow', 'seqio', 'apache_beam', 'torch', 'gin'} & set(sys.modules); "
+        "sys.exit(code or len(heavy))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert (quickstart / "r.html").stat().st_size > 10_000

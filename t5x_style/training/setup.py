@@ -69,15 +69,16 @@ def prepare(run: TrainRun) -> Prepared:
     tables = run.mesh.tables
     meshes.check_batch(run.data.batch_size // run.data.accumulation, mesh, tables)
     resolver = meshes.Resolver(mesh, tables)
+
+    def build() -> nnx.Module:
+        rngs = nnx.Rngs(randomness.key(run.seed, 0, "initialisation"))
+        return models.build(run.model, rngs, run.policy)
+
+    # Outside the mesh: nnx.eval_shape would take the logical names for mesh axes there.
+    graphdef, model_state, abstract_params = parameters.split(nnx.eval_shape(build))
+    axes = parameters.logical_axes(model_state)
+    optimizer = run.optimizer.build(axes)
     with meshes.use(mesh, tables):
-
-        def build() -> nnx.Module:
-            rngs = nnx.Rngs(randomness.key(run.seed, 0, "initialisation"))
-            return models.build(run.model, rngs, run.policy)
-
-        graphdef, model_state, abstract_params = parameters.split(nnx.eval_shape(build))
-        axes = parameters.logical_axes(model_state)
-        optimizer = run.optimizer.build(axes)
 
         def fresh() -> state.TrainState:
             return state.fresh(parameters.split(build())[2], optimizer)

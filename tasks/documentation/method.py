@@ -22,7 +22,7 @@ METHOD = Cluster(
         Template("colleague", "Someone says that {class_name} defines {method}. Its page:\n{page}\nRight?\n{options_}"),
         Template("would_work", "{page}\n\nDoes the page above list {class_name}.{method}?\n{options_}"),
         Template(
-            "member", "Given the page of a class, is {method} one of its methods?\n{options_}\n\n{page}\n\nAnswer:"
+            "member", "Given the page of {class_name}, is {method} one of its methods?\n{options_}\n\n{page}\n\nAnswer:"
         ),
         # Held out from training:
         Template("documented_under", "{page}\n\nIs {method} documented among the methods of {class_name}?\n{options_}"),

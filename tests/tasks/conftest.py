@@ -1,26 +1,13 @@
-"""A small data folder: a tokenizer, documents in two files, and examples of every cluster."""
+"""A data folder with a small tokenizer."""
 
-import json
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import sentencepiece
 
 TEXT = "Return the sum of the array along the axis. OPTIONS: class function yes no numpy scipy Does this page list it? "
-
-
-def write_rows(path, rows, schema=None):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
-
-
-def document(identifier, text, **meta):
-    metadata = {"title": "", "meta": meta, "file": "part-00000.warc.gz", "offset": 0}
-    return {"id": identifier, "text": text, "metadata": json.dumps(metadata)}
 
 
 @pytest.fixture(scope="session")

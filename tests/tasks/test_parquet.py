@@ -95,9 +95,7 @@ def test_lists_empty_strings_and_unicode(tmp_path):
         columns={"text": string(), "options": strings()},
         split_of=lambda _: "train",
     ).get_dataset("train")
-    found = [
-        (row["text"].decode(), [option.decode() for option in row["options"]]) for row in read.as_numpy_iterator()
-    ]
+    found = [(row["text"].decode(), [option.decode() for option in row["options"]]) for row in read.as_numpy_iterator()]
     assert found == [("", ["a", "é\nb"]), ("\U0001f600", [])]
 
 

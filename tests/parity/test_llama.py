@@ -1,0 +1,165 @@
+"""LLaMA against transformers on torch: logits and gradients equal, in several configurations, weights there and back."""
+
+import importlib.util
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from t5x_style.huggingface import llama_weights
+from t5x_style.losses.cross_entropy import cross_entropy
+from t5x_style.models import build
+from t5x_style.models import config as parts
+from t5x_style.models.presets.llama import llama
+
+if importlib.util.find_spec("torch") is None or importlib.util.find_spec("transformers") is None:
+    pytest.skip("torch and transformers are not installed; run `make test-parity`", allow_module_level=True)
+
+import torch
+import transformers
+
+pytestmark = pytest.mark.parity
+TOLERANCE = 2e-4
+
+LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 16,
+}
+CASES = {
+    "mha": {},
+    "gqa": {"num_key_value_heads": 2},
+    "mqa": {"num_key_value_heads": 1},
+    "tied": {"num_key_value_heads": 2, "tie_word_embeddings": True},
+    "odd_head_size": {"head_dim": 10, "num_key_value_heads": 4},
+    "wide_head": {"head_dim": 32},
+    "biases": {"attention_bias": True, "mlp_bias": True},
+    "rope_base": {"rope_parameters": {"rope_type": "default", "rope_theta": 500000.0}},
+    "rope_linear": {"rope_parameters": {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}},
+    "rope_llama3": {"rope_parameters": {**LLAMA3, "rope_theta": 10000.0}, "num_key_value_heads": 2},
+}
+
+
+def pair(**changes):
+    """A random transformers model, our configuration and our model with its weights."""
+    settings = {
+        "vocab_size": 99,
+        "hidden_size": 48,
+        "intermediate_size": 80,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "max_position_embeddings": 256,
+        "rms_norm_eps": 1e-6,
+        "tie_word_embeddings": False,
+        "attn_implementation": "eager",
+        **changes,
+    }
+    theirs_config = transformers.LlamaConfig(**settings)
+    torch.manual_seed(0)
+    theirs = transformers.LlamaForCausalLM(theirs_config).float().eval()
+    with torch.no_grad():
+        for parameter in theirs.parameters():  # default weights are too small to show a mistake
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    rope = settings.get("rope_parameters", {"rope_type": "default", "rope_theta": 10000.0})
+    scaling = None
+    if rope["rope_type"] == "linear":
+        scaling = parts.RopeScaling("linear", rope["factor"])
+    if rope["rope_type"] == "llama3":
+        scaling = parts.RopeScaling(
+            "llama3",
+            rope["factor"],
+            rope["low_freq_factor"],
+            rope["high_freq_factor"],
+            rope["original_max_position_embeddings"],
+        )
+    config = llama(
+        vocab_size=settings["vocab_size"],
+        embed_dim=settings["hidden_size"],
+        layers=settings["num_hidden_layers"],
+        heads=settings["num_attention_heads"],
+        kv_heads=settings["num_key_value_heads"],
+        head_dim=settings.get("head_dim"),
+        mlp_hidden=settings["intermediate_size"],
+        rope_base=rope["rope_theta"],
+        rope_scaling=scaling,
+        norm_epsilon=settings["rms_norm_eps"],
+        tied_embeddings=settings["tie_word_embeddings"],
+        attention_bias=settings.get("attention_bias", False),
+        mlp_bias=settings.get("mlp_bias", False),
+        vocab_multiple=16,
+    )
+    weights = {name: value.detach().numpy() for name, value in theirs.named_parameters()}
+    model = build(config)
+    for path, value in llama_weights.from_huggingface(config, weights).items():
+        find(model, path).set_value(jnp.asarray(value))
+    return theirs, weights, config, model
+
+
+def find(model, path):
+    node = model
+    for name in path.split("/"):
+        node = node[int(name)] if name.isdigit() else getattr(node, name)
+    return node
+
+
+def flat(state):
+    return {"/".join(map(str, path)): np.asarray(leaf[...]) for path, leaf in nnx.to_flat_state(state)}
+
+
+def tokens_of(config, batch=3, length=70):
+    return np.random.default_rng(1).integers(0, config.vocab_size, (batch, length))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_logits_and_gradients(name):
+    theirs, weights, config, model = pair(**CASES[name])
+    tokens = tokens_of(config)
+    result = theirs(torch.tensor(tokens), labels=torch.tensor(tokens))
+    logits = model.head.logits(model(jnp.asarray(tokens)))
+    np.testing.assert_allclose(logits[..., : config.vocab_size], result.logits.detach(), atol=TOLERANCE, rtol=TOLERANCE)
+    assert float(logits[..., config.vocab_size :].max()) < -1e8
+
+    result.loss.backward()
+    graphdef, state = nnx.split(model)
+
+    def loss(state):
+        model = nnx.merge(graphdef, state)
+        targets = jnp.roll(jnp.asarray(tokens), -1, axis=1)
+        weights = jnp.ones(tokens.shape).at[:, -1].set(0)
+        total, count, _ = cross_entropy(model.head, model(jnp.asarray(tokens)), targets, weights, chunk_size=64)
+        return total / count
+
+    value, gradient = jax.value_and_grad(loss)(state)
+    assert float(value) == pytest.approx(float(result.loss), abs=TOLERANCE)
+    ours = llama_weights.to_huggingface(config, flat(gradient))
+    expected = {name: parameter.grad.numpy() for name, parameter in theirs.named_parameters()}
+    assert set(ours) == set(expected)
+    for tensor, value in ours.items():
+        np.testing.assert_allclose(value, expected[tensor], atol=TOLERANCE, rtol=1e-3, err_msg=tensor)
+
+
+@pytest.mark.parametrize("name", ["gqa", "tied", "biases"])
+def test_import_export_is_bit_identical(name):
+    _, weights, config, model = pair(**CASES[name])
+    exported = llama_weights.to_huggingface(config, flat(nnx.state(model)))
+    assert set(exported) == set(weights)
+    for tensor, value in exported.items():
+        np.testing.assert_array_equal(value, weights[tensor])
+
+
+def test_left_padding_and_greedy_generation_equal_transformers():
+    from t5x_style.decoding import generate, prepare
+
+    theirs, _, config, model = pair(num_key_value_heads=2)
+    prompts = [[5, 6, 7], [8], list(range(10, 27))]
+    ours = generate(prepare(model), prompts, 24)
+    for prompt, drawn in zip(prompts, ours):
+        expected = theirs.generate(
+            torch.tensor([prompt]), max_new_tokens=24, do_sample=False, eos_token_id=None, pad_token_id=0
+        )
+        assert drawn == expected[0, len(prompt) :].tolist()

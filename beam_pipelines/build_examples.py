@@ -11,6 +11,7 @@ are a few thousand short texts (8,000 documents take a few seconds), so that Bea
 from __future__ import annotations
 
 import argparse
+import functools
 import io
 import json
 from collections import Counter
@@ -65,8 +66,10 @@ class Question:
     options_from_data: bool = False
 
 
-def _each(ask: Callable[[ObjectPage], Candidate | str]):
-    return lambda pages: candidates.each_page(pages, ask)
+def _each(
+    ask: Callable[[ObjectPage], Candidate | str],
+) -> Callable[[Sequence[ObjectPage]], tuple[list[Candidate], Counter[str]]]:
+    return functools.partial(candidates.each_page, ask=ask)
 
 
 QUESTIONS = (

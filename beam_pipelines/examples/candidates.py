@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from beam_pipelines.examples.pages import ObjectPage, cut, summary_pattern
@@ -114,9 +114,12 @@ def arguments(page: ObjectPage) -> Candidate | str:
     return Candidate(page.name, page.key, page.name, docstring, {"docstring": docstring}, ", ".join(described), "")
 
 
-def each_page(pages: Iterable[ObjectPage], ask) -> tuple[list[Candidate], Counter[str]]:
+def each_page(
+    pages: Iterable[ObjectPage], ask: Callable[[ObjectPage], Candidate | str]
+) -> tuple[list[Candidate], Counter[str]]:
     """Asks every page one question: the candidates and how many pages were dropped for which reason."""
-    candidates, dropped = [], Counter()
+    candidates: list[Candidate] = []
+    dropped: Counter[str] = Counter()
     for page in pages:
         outcome = ask(page)
         if isinstance(outcome, Candidate):

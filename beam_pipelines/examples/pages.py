@@ -14,7 +14,8 @@ KINDS = ("class", "function")
 IDENTIFIER = re.compile(r"[^\W\d]\w*")
 # The page's own list of methods: a heading and a first signature; a docstring's prose about methods has no `def`.
 LISTING = re.compile(r"(?:^|\s)Methods\s+(?=(?:[-*•]\s+)?(?:async\s+)?def\s)")
-LOST_IN_CLEANING = re.compile(r"https?://\S+|[\s`]")
+# What a page may render differently from the source: addresses, white space, marks of code and of links.
+LOST_IN_CLEANING = re.compile(r"https?://[^\s<>`]+|[\s`<>_]")
 # An extractor may keep the heading and lose the list.
 BARE_HEADING = re.compile(r"(?:^|\n)[ \t]*Methods\s*$")
 

@@ -10,7 +10,7 @@ ARGUMENT_TITLES = frozenset(
 # Any other short title on a line of its own ends the section.
 TITLE = re.compile(r"([A-Z][A-Za-z]*(?: [A-Za-z]+){0,3}):?$")
 RULE = re.compile(r"[-=~^]{3,}$")
-BULLET = re.compile(r"(?:[-*•]|\d+[.)])\s+(?!\*)")
+BULLET = re.compile(r"^(?:[-*•]|\d+[.)])\s+(?!\*)")
 NAME = r"[`\\*]*[^\W\d]\w*`*"
 # `x : float ...`, `x, y : float`, `x: ...`, `x (int): ...`, `x -- ...`
 ENTRY = re.compile(rf"({NAME}(?:\s*,\s*{NAME})*)\s*(?:\([^)]*\)\s*)?(?::|--)(?:\s|$)")

@@ -1,0 +1,73 @@
+"""Runs seqio Tasks once and keeps their examples as token shards (docs/cache_tasks.md).
+
+python -m beam_pipelines.cache_tasks --task NAME [--task ...] [--module USER_MODULE ...] --output DIR
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import time
+from collections.abc import Sequence
+
+from absl import logging
+
+from beam_pipelines.runners import Runner, add_arguments, split_arguments
+from t5x_style.errors import UserError, run_main
+
+
+def parse_arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The command line, and the options left for Beam."""
+    parser = argparse.ArgumentParser(prog="beam_pipelines.cache_tasks", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--task", action="append", required=True, help="a Task or Mixture; may be repeated")
+    parser.add_argument("--module", action="append", default=[], help="module that registers Tasks; default: tasks.*")
+    parser.add_argument("--output", required=True, help="cache folder")
+    parser.add_argument("--splits", default="", help="comma list; default: all splits of each Task")
+    parser.add_argument("--data_dir", help="sets T5X_STYLE_DATA_DIR before the modules are imported")
+    add_arguments(parser)
+    own, beam_options = split_arguments(parser, argv)
+    return parser.parse_args(own), beam_options
+
+
+def run(argv: Sequence[str]) -> None:
+    """Parses the command line and caches."""
+    arguments, beam_options = parse_arguments(argv)
+    if "://" in arguments.output:
+        raise UserError(f"--output {arguments.output}: ArrayRecord shards are written to a local or mounted folder")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    started = time.monotonic()
+    # TensorFlow and seqio take seconds: not before the command line is known to be right.
+    from beam_pipelines.caching.cache import cache, choose_workers, prepare
+
+    plan = prepare(
+        arguments.task,
+        modules=tuple(arguments.module),
+        output=os.path.abspath(arguments.output),
+        splits=tuple(filter(None, arguments.splits.split(","))),
+        data_dir=None if arguments.data_dir is None else os.path.abspath(os.path.expanduser(arguments.data_dir)),
+    )
+    workers = choose_workers(plan, arguments.workers, arguments.runner)
+    with contextlib.ExitStack() as stack:
+        runner = stack.enter_context(Runner(arguments.runner, workers, beam_options))
+        manifests = cache(plan, runner)
+    examples = sum(manifest.examples for manifest in manifests)
+    tokens = sum(sum(manifest.tokens.values()) for manifest in manifests)
+    logging.info(
+        "cached %d Tasks: %d splits, %d examples, %d tokens, %.1f s",
+        len({manifest.task for manifest in manifests}),
+        len(manifests),
+        examples,
+        tokens,
+        time.monotonic() - started,
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    return run_main(run, argv)
+
+
+if __name__ == "__main__":
+    logging.set_verbosity(logging.INFO)
+    raise SystemExit(main())

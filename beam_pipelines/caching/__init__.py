@@ -1,0 +1,1 @@
+"""The parts of cache_tasks: finding Tasks, planning their steps, writing shards, writing manifests."""

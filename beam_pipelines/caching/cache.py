@@ -1,0 +1,232 @@
+"""The driver of cache_tasks: plans (Task, split, shard) units, runs them as one Beam job, writes manifests last."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import seqio
+import tensorflow as tf
+from absl import logging
+
+from beam_pipelines import storage
+from beam_pipelines.caching.code_version import code_version
+from beam_pipelines.caching.dataset import check_deterministic
+from beam_pipelines.caching.manifests import build_manifest
+from beam_pipelines.caching.registry import get_provider, import_modules, own_modules, resolve_mixture, tasks_of
+from beam_pipelines.caching.steps import StepPlan, plan_steps
+from beam_pipelines.caching.units import JOB_FOLDER, CacheShard, error_path, unit_name
+from beam_pipelines.caching.vocabularies import describe_features
+from beam_pipelines.runners import LOCAL, Runner
+from beam_pipelines.units import Job, Unit, run_job
+from t5x_style.data.manifest import (
+    MANIFEST_FILE,
+    Feature,
+    Manifest,
+    Mixture,
+    VocabularyInfo,
+    write_manifest,
+    write_mixture,
+)
+from t5x_style.errors import UserError
+from t5x_style.files import fingerprint, read_json, require_writable
+
+# Starting a worker process costs 7 seconds of TensorFlow, in which one process tokenises about this much.
+BYTES_WORTH_A_WORKER = 64 * 2**20
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitPlan:
+    """One split of one Task: its units and what its manifest will say."""
+
+    task: str
+    split: str
+    code: str
+    steps: StepPlan
+    features: dict[str, Feature]
+    vocabularies: dict[str, VocabularyInfo]
+    units: tuple[Unit, ...]
+    input_bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class CachePlan:
+    """Everything one command caches."""
+
+    output: str
+    modules: tuple[str, ...]
+    data_dir: str | None
+    splits: tuple[SplitPlan, ...]
+    mixtures: tuple[Mixture, ...]
+
+    @property
+    def units(self) -> list[Unit]:
+        """All units, in order."""
+        return [unit for split in self.splits for unit in split.units]
+
+
+def prepare(
+    names: Sequence[str],
+    modules: tuple[str, ...] = (),
+    output: str = "",
+    splits: tuple[str, ...] = (),
+    data_dir: str | None = None,
+) -> CachePlan:
+    """Finds the Tasks, checks them, and plans their units; writes nothing but the output folder.
+
+    Args:
+      names: Tasks and Mixtures.
+      modules: that register them; empty: the project's own.
+      output: cache folder.
+      splits: wanted; empty: all of each Task. A Task is cached in those it has.
+      data_dir: value for T5X_STYLE_DATA_DIR, or None.
+
+    Raises:
+      UserError: an unknown name, a Task that cannot be cached, no such split, another cache in the folder.
+    """
+    require_writable(output, "--output")
+    modules = modules or tuple(own_modules())
+    import_modules(modules, data_dir)
+    providers = [get_provider(name) for name in dict.fromkeys(names)]
+    mixtures = tuple(resolve_mixture(each) for each in providers if isinstance(each, seqio.Mixture))
+    plans: list[SplitPlan] = []
+    for task in tasks_of(providers):
+        plans += _plan_task(task, splits, output)
+    return CachePlan(output, modules, data_dir, tuple(plans), mixtures)
+
+
+def _plan_task(task: seqio.Task, wanted: tuple[str, ...], output: str) -> list[SplitPlan]:
+    present = list(task.splits)
+    splits = [split for split in (wanted or present) if split in present]
+    if not splits:
+        raise UserError(f"Task {task.name!r} has none of the splits {', '.join(wanted)}; it has {', '.join(present)}")
+    if len(splits) < len(wanted):
+        logging.info("%s: no split %s", task.name, ", ".join(sorted(set(wanted) - set(splits))))
+    steps = plan_steps(task)
+    features, vocabularies = describe_features(task)
+    described = {name: dataclasses.asdict(feature) for name, feature in features.items()}
+    code = code_version(task, steps, described)
+    plans = []
+    for position, split in enumerate(splits):
+        shards = list(task.source.list_shards(split))
+        if not shards:
+            raise UserError(f"Task {task.name!r} split {split!r}: its source lists no shard; check its files")
+        if position == 0:
+            check_deterministic(task, steps, split, len(shards))
+        _check_same_code(output, task.name, split, code)
+        inputs = [_shard_identity(task, split, shard) for shard in shards]
+        units = tuple(
+            Unit(
+                unit_name(task.name, split, index, len(shards)),
+                fingerprint([task.name, split, index, len(shards), code, inputs[index]]),
+                {"task": task.name, "split": split, "index": index, "count": len(shards), "shard": str(shard)},
+            )
+            for index, shard in enumerate(shards)
+        )
+        size = sum(int(identity[1] or 0) for identity in inputs)
+        plans.append(SplitPlan(task.name, split, code, steps, features, vocabularies, units, size))
+    return plans
+
+
+def _shard_identity(task: seqio.Task, split: str, shard: str) -> tuple[str, int | None, int | None]:
+    """(name, bytes, modification time in ns) of a file; a shard that is no file has a name and its examples."""
+    if tf.io.gfile.exists(shard) and not tf.io.gfile.isdir(shard):
+        status = tf.io.gfile.stat(shard)
+        return Path(shard).name, int(status.length), int(status.mtime_nsec)
+    return str(shard), None, task.source.num_input_examples(split)
+
+
+def _check_same_code(output: str, task: str, split: str, code: str) -> None:
+    path = Path(output) / task / split / MANIFEST_FILE
+    if path.exists() and read_json(path).get("code") != code:
+        raise UserError(
+            f"{path.parent} holds a cache of {task!r} made by other code, features or vocabulary; "
+            f"delete it or pass another --output"
+        )
+
+
+def choose_workers(plan: CachePlan, workers: int, runner: str) -> int:
+    """At most one local process per 64 MB of input: each costs seconds to start."""
+    if runner != LOCAL:
+        return workers
+    worthwhile = 1 + sum(split.input_bytes for split in plan.splits) // BYTES_WORTH_A_WORKER
+    chosen = max(1, min(workers, worthwhile, len(plan.units)))
+    if chosen < workers:
+        logging.info("%d of %d workers: more would start slower than one process works", chosen, workers)
+    return chosen
+
+
+def cache(plan: CachePlan, runner: Runner) -> list[Manifest]:
+    """Runs the unfinished units and writes the manifests, then the mixtures.
+
+    Returns:
+      The manifests in the order of the plan.
+
+    Raises:
+      UserError: a unit failed on its data, or a Task has no example in any of its splits.
+    """
+    job_folder = storage.join(plan.output, JOB_FOLDER)
+    units = plan.units
+    for unit in units:
+        storage.delete(error_path(plan.output, unit.name))
+    _drop_stale_manifests(plan, job_folder)
+    function = CacheShard(plan.output, plan.modules, plan.data_dir)
+    job = Job("cache tasks", job_folder, units, {"tasks": sorted({s.task for s in plan.splits})}, function)
+    try:
+        results = run_job(runner, job)
+    except Exception as error:
+        for unit in units:
+            if storage.exists(error_path(plan.output, unit.name)):
+                raise UserError(storage.read_json(error_path(plan.output, unit.name))["message"]) from error
+        raise
+    manifests = [
+        build_manifest(
+            split.task,
+            split.split,
+            split.code,
+            split.features,
+            split.vocabularies,
+            split.steps.append_eos,
+            split.steps.trim,
+            [results[unit.name] for unit in split.units],
+        )
+        for split in plan.splits
+    ]
+    _check_not_empty(manifests)
+    for manifest in manifests:
+        folder = Path(plan.output) / manifest.task / manifest.split
+        _remove_stale_shards(folder, manifest)
+        write_manifest(folder, manifest)
+    for mixture in plan.mixtures:
+        write_mixture(Path(plan.output) / mixture.mixture, mixture)
+    return manifests
+
+
+def _drop_stale_manifests(plan: CachePlan, job_folder: str) -> None:
+    """Deletes the manifest of a split some unit of which has to be done again, before anything of it is overwritten."""
+    for split in plan.splits:
+        for unit in split.units:
+            path = storage.join(job_folder, f"unit-{unit.name}.json")
+            if not storage.exists(path) or storage.read_json(path).get("fingerprint") != unit.fingerprint:
+                (Path(plan.output) / split.task / split.split / MANIFEST_FILE).unlink(missing_ok=True)
+                break
+
+
+def _check_not_empty(manifests: Sequence[Manifest]) -> None:
+    for task in dict.fromkeys(manifest.task for manifest in manifests):
+        splits = [manifest for manifest in manifests if manifest.task == task]
+        if not any(manifest.examples for manifest in splits):
+            names = ", ".join(manifest.split for manifest in splits)
+            raise UserError(f"Task {task!r} gives no example in {names}; check its source and its filters")
+        for manifest in splits:
+            if not manifest.examples:
+                logging.warning("%s: split %s has no example", task, manifest.split)
+
+
+def _remove_stale_shards(folder: Path, manifest: Manifest) -> None:
+    """Deletes shards of an earlier number of source files and what killed runs left."""
+    current = {shard.file for shard in manifest.shards}
+    for path in folder.iterdir():
+        if path.name not in current and path.name.endswith((".array_record", ".tmp")):
+            path.unlink()

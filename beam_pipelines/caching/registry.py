@@ -1,0 +1,109 @@
+"""Finds seqio Tasks and Mixtures by name in the modules that register them."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import pkgutil
+import sys
+from collections.abc import Sequence
+
+import seqio
+
+from t5x_style.data.manifest import Mixture
+from t5x_style.errors import UserError
+
+DATA_DIR_VARIABLE = "T5X_STYLE_DATA_DIR"
+
+
+def own_modules() -> list[str]:
+    """The project's task modules, imported where the user names none."""
+    import tasks
+
+    return sorted(module.name for module in pkgutil.iter_modules(tasks.__path__, "tasks."))
+
+
+def import_modules(modules: Sequence[str], data_dir: str | None) -> None:
+    """Imports what registers the Tasks.
+
+    Args:
+      modules: dotted names, found from the working directory too.
+      data_dir: value for T5X_STYLE_DATA_DIR, set before the imports; None leaves it.
+
+    Raises:
+      UserError: a module does not exist or fails.
+    """
+    if data_dir is not None:
+        os.environ[DATA_DIR_VARIABLE] = data_dir
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.insert(0, os.getcwd())  # console commands do not have it
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except UserError:
+            raise
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise UserError(f"--module {module}: cannot be imported ({reason}); give a dotted module name") from error
+
+
+def get_provider(name: str) -> seqio.Task | seqio.Mixture:
+    """The Task or Mixture of this name.
+
+    Raises:
+      UserError: there is none; the message lists names like it.
+    """
+    if name in seqio.MixtureRegistry.names():
+        return seqio.MixtureRegistry.get(name)
+    if name in seqio.TaskRegistry.names():
+        return seqio.TaskRegistry.get(name)
+    known = sorted({*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()})
+    near = difflib.get_close_matches(name, known, n=5, cutoff=0.4) or known[:5]
+    found = f"known names like it: {', '.join(near)}" if near else "no Task is registered"
+    raise UserError(f"no Task or Mixture is called {name!r}; {found}; --module names the module that registers it")
+
+
+def tasks_of(providers: Sequence[seqio.Task | seqio.Mixture]) -> list[seqio.Task]:
+    """Every Task once: those named, and those of the Mixtures, in that order.
+
+    Raises:
+      UserError: a Task class that replaces seqio's own way from source to examples.
+    """
+    found: dict[str, seqio.Task] = {}
+    for provider in providers:
+        for task in [provider] if isinstance(provider, seqio.Task) else provider.tasks:
+            found[task.name] = task
+    for task in found.values():
+        for method in ("get_dataset", "preprocess_precache", "preprocess_postcache"):
+            if getattr(type(task), method) is not getattr(seqio.Task, method):
+                raise UserError(
+                    f"Task {task.name!r}: class {type(task).__name__} overrides {method}, so its examples are not "
+                    "those of its source and preprocessors; put that work into a preprocessor"
+                )
+    return list(found.values())
+
+
+def resolve_mixture(mixture: seqio.Mixture) -> Mixture:
+    """mixture.json's content: the rate of every Task by seqio's own rate functions, sub-mixtures resolved.
+
+    Raises:
+      UserError: a rate function fails or gives no number >= 0.
+    """
+    rates = {}
+    for task in mixture.tasks:
+        try:
+            rate = float(mixture.get_rate(task))
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(
+                f"Mixture {mixture.name!r}: the rate of {task.name!r} cannot be computed "
+                f"({type(error).__name__}: {error}); give it as a number"
+            ) from error
+        if not 0 <= rate < float("inf"):
+            raise UserError(f"Mixture {mixture.name!r}: the rate of {task.name!r} is {rate}; it must be 0 or above")
+        rates[task.name] = rate
+    if not sum(rates.values()):
+        raise UserError(f"Mixture {mixture.name!r}: all of its rates are 0")
+    return Mixture(mixture.name, "examples", rates)

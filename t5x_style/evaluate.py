@@ -36,7 +36,6 @@ HELP = {
     "length": "tokens of inputs and answer together, as in training",
     "trim_inputs": "the side that long inputs lose",
     "max_new_tokens": "of a generated answer",
-    "bidirectional_inputs": "inputs see each other both ways, for models trained so",
     "samples": "examples a Task kept in the results",
     "perplexity_split": "of the token caches",
     "perplexity_length": "tokens of a row, as in pretraining (default: LENGTH)",
@@ -54,8 +53,6 @@ def _parser() -> argparse.ArgumentParser:
         shown = HELP[field.name]
         if field.name in REPEATED:
             parser.add_argument(f"--{REPEATED[field.name]}", dest=field.name, action="append", help=shown)
-        elif hints[field.name] is bool:
-            parser.add_argument(f"--{field.name}", action="store_true", default=None, help=shown)
         elif typing.get_origin(hints[field.name]) is typing.Literal:
             parser.add_argument(f"--{field.name}", choices=typing.get_args(hints[field.name]), help=shown)
         else:

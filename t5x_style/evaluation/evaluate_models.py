@@ -12,7 +12,7 @@ from absl import logging
 
 from t5x_style import files
 from t5x_style.errors import UserError
-from t5x_style.evaluation import baselines, models, perplexity, samples, scoring, seqio_tasks
+from t5x_style.evaluation import baselines, models, perplexity, prompts, samples, seqio_tasks
 from t5x_style.evaluation.models import Functions, Named
 from t5x_style.evaluation.results import Results
 from t5x_style.evaluation.run import EvaluationRun
@@ -21,12 +21,12 @@ from t5x_style.progress import Progress
 DATA_DIR_VARIABLE = "T5X_STYLE_DATA_DIR"
 
 
-def evaluate(run: EvaluationRun, open_model: Callable[[Named, EvaluationRun], Any] | None = None) -> dict[str, Any]:
+def evaluate(run: EvaluationRun, open_model: Callable[[Named, int], Any] = models.open_model) -> dict[str, Any]:
     """Evaluates and writes `run.output` after every Task.
 
     Args:
       run: what to do.
-      open_model: (named model, run) -> (Functions, vocabulary); None opens MODEL_DIRs with load_model.
+      open_model: (named model, batch size) -> (Functions, vocabulary).
 
     Returns:
       The content of the results file (see results.py).
@@ -41,7 +41,7 @@ def evaluate(run: EvaluationRun, open_model: Callable[[Named, EvaluationRun], An
     if run.data_dir is not None:
         os.environ[DATA_DIR_VARIABLE] = str(run.data_dir)  # read by the Tasks when they open their data
     names = _task_names(run, results)
-    work = _Evaluation(run, results, open_model or _open_model)
+    work = _Evaluation(run, results, open_model)
     with Progress("evaluate", len(chosen) * (len(names) + len(run.perplexity)), "tasks") as progress:
         for model in chosen:
             results.start_model(model.name, model.path, model.step)
@@ -64,25 +64,10 @@ def _task_names(run: EvaluationRun, results: Results) -> list[str]:
     return names
 
 
-def _open_model(model: Named, run: EvaluationRun) -> tuple[Functions, Any]:
-    from t5x_style import model_dir
-    from t5x_style.evaluation.answering import answer
-
-    loaded = model_dir.load_model(model.path, model.step)
-    start = models.start_id(loaded.vocabulary)
-    settings = scoring.ScoringSettings(run.batch_size, start, run.bidirectional_inputs)
-    scorer = scoring.Scorer(loaded.model, settings)
-
-    def predict(inputs: models.Tokens, max_new_tokens: int) -> list[list[int]]:
-        return answer(loaded, inputs, settings, max_new_tokens)
-
-    return Functions(predict, scorer), loaded.vocabulary
-
-
 class _Evaluation:
     """The examples that all models share, and the model that is open."""
 
-    def __init__(self, run: EvaluationRun, results: Results, open_model: Callable[[Named, EvaluationRun], Any]):
+    def __init__(self, run: EvaluationRun, results: Results, open_model: Callable[[Named, int], Any]):
         self._run, self._results, self._open = run, results, open_model
         self._tasks: dict[str, seqio_tasks.TaskData] = {}
         self._index: dict[str, Any] | None = None
@@ -96,7 +81,7 @@ class _Evaluation:
             settings = run.task_settings() if kind == "tasks" else run.perplexity_settings()
             key = files.fingerprint([identity, settings, self._data_key(kind, name)])
             if not self._results.finished(model.name, kind, name, key, settings):
-                opened = opened or self._open(model, run)
+                opened = opened or self._open(model, run.batch_size)
                 began = time.monotonic()
                 compute = self._task if kind == "tasks" else self._perplexity
                 result = compute(name, *opened)
@@ -134,7 +119,7 @@ class _Evaluation:
             self._tasks[name] = seqio_tasks.load(name, run.split, run.max_examples)
         data = self._tasks[name]
         seqio_tasks.check_vocabulary(data, vocabulary)
-        inputs, cut = scoring.cut(data.inputs, run.length - run.max_new_tokens, run.trim_inputs)
+        inputs, cut = prompts.cut(data.inputs, run.length - run.max_new_tokens, run.trim_inputs)
         outputs: dict[str, Any] = {}
         result: dict[str, Any] = {"examples": len(set(data.groups)), "rows": len(inputs), "cut_inputs": cut}
         if seqio_tasks.PREDICTION in data.kinds:

@@ -9,6 +9,7 @@ from pathlib import Path
 from t5x_style import files, model_dir
 from t5x_style.data.vocabulary import Vocabulary
 from t5x_style.errors import UserError
+from t5x_style.evaluation import prompts
 from t5x_style.training import checkpoints
 
 Tokens = Sequence[Sequence[int]]
@@ -71,6 +72,25 @@ def named(models: Sequence[str], step: int | None) -> list[Named]:
     return found
 
 
-def start_id(vocabulary: Vocabulary) -> int:
-    """The first token of every row: BOS, or padding where there is none (as the training objectives do)."""
-    return vocabulary.pad_id if vocabulary.bos_id is None else vocabulary.bos_id
+def open_model(model: Named, batch_size: int) -> tuple[Functions, Vocabulary]:
+    """Reads a checkpoint; its functions put the start id before the inputs.
+
+    Raises:
+      UserError: the checkpoint does not fit the architecture.
+    """
+    from t5x_style import decoding
+
+    loaded = model_dir.load_model(model.path, model.step)
+    vocabulary, start = loaded.vocabulary, prompts.start_id(loaded.vocabulary)
+    module = decoding.prepare(loaded.model)  # once, instead of in every call
+
+    def begun(inputs: Tokens) -> list[list[int]]:
+        return [[start, *row] for row in inputs]
+
+    def predict(inputs: Tokens, max_new_tokens: int) -> list[list[int]]:
+        return decoding.generate(module, begun(inputs), max_new_tokens, eos_id=vocabulary.eos_id, batch_size=batch_size)
+
+    def score(inputs: Tokens, targets: Tokens) -> list[float]:
+        return decoding.score(module, begun(inputs), targets, batch_size=batch_size).log_probs.tolist()
+
+    return Functions(predict, score), vocabulary

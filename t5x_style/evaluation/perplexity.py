@@ -68,7 +68,7 @@ def measure(
 
     Args:
       documents: token ids of each, without EOS. length: tokens of a row.
-      score: (inputs, targets) -> summed log-probability of each row's targets.
+      score: (inputs, targets) -> summed log-probability of each row's targets; the inputs given are empty.
       decode: ids -> text. eos_id: appended to every document; None appends nothing.
     """
     objective = CausalLM()

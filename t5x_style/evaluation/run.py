@@ -27,7 +27,6 @@ class EvaluationRun:
         are cut (and counted).
       trim_inputs: the side a long input loses, as PrefixLM.trim_inputs.
       max_new_tokens: of a generated answer.
-      bidirectional_inputs: inputs see each other in both directions, for models trained as prefix LM.
       samples: examples per Task kept in the results, with input, target and output.
       perplexity: token caches (names below cache_dir) whose perplexity is measured.
       perplexity_split: of the token caches. perplexity_length: tokens of a row, as in pretraining; None is `length`.
@@ -47,7 +46,6 @@ class EvaluationRun:
     length: int = 512
     trim_inputs: Literal["left", "right"] = "left"
     max_new_tokens: int = 64
-    bidirectional_inputs: bool = False
     samples: int = 10
     perplexity: tuple[str, ...] = ()
     perplexity_split: str = "test"
@@ -57,7 +55,7 @@ class EvaluationRun:
 
     def task_settings(self) -> dict:
         """What a Task's numbers depend on, besides the model and the data."""
-        names = ("split", "max_examples", "length", "trim_inputs", "max_new_tokens", "bidirectional_inputs", "samples")
+        names = ("split", "max_examples", "length", "trim_inputs", "max_new_tokens", "samples")
         return {name: getattr(self, name) for name in names}
 
     def perplexity_settings(self) -> dict:

@@ -83,5 +83,5 @@ def test_documents_are_spread_over_the_cache(cache, limit, expected):
 
 
 def test_missing_cache_names_the_command(tmp_path):
-    with pytest.raises(UserError, match="beam_pipelines.cache_tasks"):
+    with pytest.raises(UserError, match=r"beam_pipelines\.cache_tasks"):
         perplexity.read_documents(tmp_path, "documents", "test", None)

@@ -156,7 +156,7 @@ def test_errors_name_the_remedy(tmp_path):
         write_report(quickstart=tmp_path / "none")
     with pytest.raises(UserError, match="nothing to report on"):
         write_report()
-    with pytest.raises(UserError, match="write it with t5x_style.evaluate"):
+    with pytest.raises(UserError, match=r"write it with t5x_style\.evaluate"):
         write_report(quickstart=tmp_path, evaluation=tmp_path / "none.json")
 
 

@@ -1,0 +1,1 @@
+"""Beam pipelines: web pages to documents, documents to tokenizers and token shards. Beam stays at the edge."""

@@ -1,0 +1,56 @@
+"""Crawled pages to clean documents: `python -m beam_pipelines.clean_web --input GLOB --output DIR --gin_file FILE`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from absl import logging
+
+from beam_pipelines import runners, storage
+from t5x_style import config
+from t5x_style.errors import UserError, run_main
+from t5x_style.files import require_writable
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    return run_main(_main, argv)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="clean_web", description=__doc__, allow_abbrev=False, epilog="Other options go to Beam."
+    )
+    parser.add_argument("--input", nargs="+", required=True, metavar="GLOB", help="WARC or WET files, local or remote")
+    parser.add_argument("--output", required=True, metavar="DIR", help="documents/, rejected/, stats.json, work/")
+    config.add_arguments(parser)
+    runners.add_arguments(parser)
+    return parser
+
+
+def _main(argv: Sequence[str]) -> None:
+    from beam_pipelines.web.pipeline import clean
+    from beam_pipelines.web.recipe import CleanWeb
+
+    logging.set_verbosity(logging.INFO)
+    parser = _parser()
+    own, beam_options = runners.split_arguments(parser, argv)
+    arguments, bindings = config.parse_arguments(parser, own)
+    if not arguments.gin_file:
+        raise UserError("--gin_file is missing; gin/web/quickstart.gin is one to start from")
+    recipe = config.load(CleanWeb, arguments.gin_file, bindings).root
+    inputs = storage.expand(arguments.input)
+    if storage.is_local(arguments.output):
+        require_writable(arguments.output, "--output")
+    with runners.Runner(arguments.runner, arguments.workers, beam_options) as runner:
+        stats = clean(recipe, inputs, arguments.output, runner)
+    for stage in stats["stages"]:
+        lost = ", ".join(f"{reason} {count}" for reason, count in stage["rejected"].items())
+        logging.info("%-20s %9d -> %9d  %s", stage["name"], stage["in"], stage["kept"], lost)
+    logging.info("%d documents in %s/documents", stats["documents"], arguments.output)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Cleaning of crawled pages: one small file a stage, pure functions inside, Beam outside."""

@@ -1,0 +1,147 @@
+"""What flows between the stages: pages, documents, verdicts."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+from beam_pipelines.web.words import split_words
+
+
+class Verdict(NamedTuple):
+    """A stage's decision about a document: kept if `reason` is empty.
+
+    Attributes:
+      reason: short name of the rule that rejects it, e.g. `mean_word_length`.
+      value: what the rule measured, None where it measures nothing.
+      threshold: what the value was held against.
+    """
+
+    reason: str = ""
+    value: float | None = None
+    threshold: float | None = None
+
+
+KEEP = Verdict()
+
+
+@dataclass(frozen=True)
+class Document:
+    """One document; the fields are the columns of the Parquet files, in order (see docs/architecture.md).
+
+    `metadata` is JSON text. Words are split once and shared by all stages that read the same text.
+    """
+
+    id: str
+    text: str
+    source: str
+    url: str
+    date: str
+    language: str
+    language_score: float
+    metadata: str
+
+    @cached_property
+    def words(self) -> list[str]:
+        """The words of the text (see `words.split_words`)."""
+        return split_words(self.text)
+
+    def replace(self, **changes: Any) -> Document:
+        """A copy with other fields; the split words go along if the text stays the same."""
+        other = dataclasses.replace(self, **changes)
+        if "text" not in changes and "words" in self.__dict__:
+            other.__dict__["words"] = self.words
+        return other
+
+
+class Page(NamedTuple):
+    """One crawled page before extraction.
+
+    Attributes:
+      content: the payload, HTTP transfer and content encodings undone.
+      charset: what the HTTP header says, '' if nothing.
+      html: False for plain text (WET records), which needs no extraction.
+    """
+
+    id: str
+    file: str
+    offset: int
+    source: str
+    url: str
+    date: str
+    content: bytes
+    charset: str
+    html: bool
+
+    def document(self, text: str, metadata: str) -> Document:
+        """The document made of this page."""
+        return Document(self.id, text, self.source, self.url, self.date, "", 0.0, metadata)
+
+
+class Unreadable(NamedTuple):
+    """A record that gave no page; `reason` and `value` as in Verdict, `detail` for people."""
+
+    id: str
+    file: str
+    offset: int
+    source: str
+    url: str
+    date: str
+    reason: str
+    value: float | None
+    detail: str
+
+
+@runtime_checkable
+class Stage(Protocol):
+    """Anything in a recipe: a frozen dataclass of parameters with a name that is unique in the recipe."""
+
+    @property
+    def name(self) -> str:
+        """Name in the funnel."""
+        ...
+
+
+@runtime_checkable
+class DocumentStage(Stage, Protocol):
+    """A stage that looks at one document at a time and may change it."""
+
+    def apply(self, document: Document) -> tuple[Document, Verdict]:
+        """The document, changed or not, and whether it stays."""
+        ...
+
+
+def record_id(file: str, offset: int) -> str:
+    """32 hex characters: 128-bit hash of the file's name and the record's offset in it."""
+    return hashlib.blake2b(f"{file}\0{offset}".encode(), digest_size=16).hexdigest()
+
+
+def valid_text(text: str) -> str:
+    """`text` without what UTF-8 cannot hold (lone surrogates become `?`) and without NUL bytes."""
+    if "\0" in text:
+        text = text.replace("\0", "")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        text = text.encode("utf-8", "replace").decode("utf-8")
+    return text
+
+
+def configuration(stage: Any) -> Mapping[str, Any]:
+    """A stage's parameters and its class as JSON-like values, equal exactly when the stages are."""
+    fields = {field.name: _plain(getattr(stage, field.name)) for field in dataclasses.fields(stage)}
+    return {"class": f"{type(stage).__module__}.{type(stage).__qualname__}", **fields}
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return configuration(value)
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return value

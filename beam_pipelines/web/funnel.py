@@ -1,0 +1,110 @@
+"""The funnel: what came in, stayed and went at every stage, counted again from the files that were written."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from beam_pipelines import storage
+from beam_pipelines.units import Unit, write_result
+
+
+@dataclass(frozen=True)
+class CountFiles:
+    """Counts one unit's rows in `documents` and, by stage and reason, in all its `rejected` files."""
+
+    folder: str
+    documents: str
+    rejected: str
+    suffixes: Sequence[str]
+
+    def __call__(self, unit: Unit) -> None:
+        """Writes the counts as the unit's result."""
+        import pyarrow.parquet as pq
+
+        with storage.open_read(storage.join(self.documents, f"{unit.name}.parquet")) as file:
+            documents = pq.ParquetFile(file).metadata.num_rows
+        reasons: Counter[tuple[str, str]] = Counter()
+        for suffix in self.suffixes:
+            with storage.open_read(storage.join(self.rejected, f"{unit.name}.{suffix}.parquet")) as file:
+                table = pq.read_table(file, columns=["stage", "reason"])
+            reasons.update(zip(table.column("stage").to_pylist(), table.column("reason").to_pylist(), strict=True))
+        rejected: dict[str, dict[str, int]] = {}
+        for (stage, reason), count in sorted(reasons.items()):
+            rejected.setdefault(stage, {})[reason] = count
+        write_result(self.folder, unit, {"documents": documents, "rejected": rejected})
+
+
+def funnel(
+    names: Sequence[str],
+    map_results: Sequence[Mapping[str, dict]],
+    file_counts: Mapping[str, dict],
+    extra_seconds: Mapping[str, float],
+) -> dict[str, Any]:
+    """The contents of stats.json.
+
+    Args:
+      names: the stages' names, in order.
+      map_results: per map job, unit name -> result of `map_job.MapUnit`.
+      file_counts: unit name -> result of `CountFiles`.
+      extra_seconds: stage name -> seconds spent outside the stages' own tallies (keys and shuffles).
+
+    Returns:
+      {"stages": [{"name", "in", "kept", "rejected", "seconds"}], "records", "documents", "characters"}; seconds are
+      summed over workers.
+
+    Raises:
+      RuntimeError: the stages' counts and the files disagree, or a stage does not add up.
+    """
+    stages: dict[str, dict[str, Any]] = {
+        name: {"name": name, "in": 0, "kept": 0, "rejected": Counter(), "seconds": extra_seconds.get(name, 0.0)}
+        for name in names
+    }
+    records: Counter[str] = Counter()
+    for results in map_results:
+        for result in results.values():
+            records.update(result["records"])
+            for name, tally in result["stages"].items():
+                stage = stages[name]
+                stage["in"] += tally["in"]
+                stage["kept"] += tally["kept"]
+                stage["rejected"].update(tally["rejected"])
+                stage["seconds"] += tally["seconds"]
+    last = map_results[-1].values()
+    stats = {
+        "stages": [
+            {**stage, "rejected": dict(sorted(stage["rejected"].items())), "seconds": round(stage["seconds"], 3)}
+            for stage in stages.values()
+        ],
+        "records": dict(sorted(records.items())),
+        "documents": sum(result["documents"] for result in last),
+        "characters": sum(result["characters"] for result in last),
+    }
+    check(stats, file_counts)
+    return stats
+
+
+def check(stats: Mapping[str, Any], file_counts: Mapping[str, dict]) -> None:
+    """Raises RuntimeError unless every stage adds up and the files hold exactly what the stages counted."""
+    rejected: dict[str, Counter[str]] = {}
+    for counts in file_counts.values():
+        for stage, reasons in counts["rejected"].items():
+            rejected.setdefault(stage, Counter()).update(reasons)
+    documents = sum(counts["documents"] for counts in file_counts.values())
+    problems = []
+    before = None
+    for stage in stats["stages"]:
+        name, lost = stage["name"], sum(stage["rejected"].values())
+        if stage["in"] != stage["kept"] + lost:
+            problems.append(f"{name}: {stage['in']} in, {stage['kept']} kept, {lost} rejected")
+        if before is not None and stage["in"] != before["kept"]:
+            problems.append(f"{name}: {stage['in']} in, but {before['name']} kept {before['kept']}")
+        if dict(rejected.get(name, {})) != stage["rejected"]:
+            problems.append(f"{name}: counted {stage['rejected']}, files hold {dict(rejected.get(name, {}))}")
+        before = stage
+    if before is not None and documents != before["kept"]:
+        problems.append(f"{before['name']} kept {before['kept']}, documents/ holds {documents}")
+    if problems:
+        raise RuntimeError(f"the funnel does not add up: {'; '.join(problems)}")

@@ -1,8 +1,10 @@
 import json
 import re
+import shlex
 import subprocess
 import sys
 from collections import Counter, defaultdict
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,6 +18,7 @@ from beam_pipelines.examples.pages import ObjectPage
 from beam_pipelines.examples.selection import balanced_splits, choose_labels, well_posed
 from tasks.splits import SPLITS, split_of
 
+DOCUMENTATION = Path(__file__).parents[2] / "docs" / "tasks.md"
 VERBS = ("Compute", "Return", "Draw", "Open", "Parse", "Merge", "Rotate", "Store")
 NOUNS = ("matrix", "figure", "socket", "glyph", "archive", "series", "lexer", "array")
 PACKAGES = ("alpha", "beta", "gamma", "delta")
@@ -194,6 +197,17 @@ def test_user_errors(tmp_path, monkeypatch, capsys, arguments, message):
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_the_documented_command_runs(built, tmp_path):
+    folder, _ = built
+    (line,) = re.findall(
+        r"^    python -m beam_pipelines\.build_examples (.*)$", DOCUMENTATION.read_text(), re.MULTILINE
+    )
+    (tmp_path / "web").symlink_to(folder / "web")
+    arguments = shlex.split(line.replace("DIR", str(tmp_path)))
+    assert main([*arguments, "--package_examples", "30"]) == 0
+    assert (tmp_path / "examples" / MANIFEST).exists()
 
 
 def test_the_command_does_not_load_tensorflow():

@@ -84,6 +84,8 @@ def test_rows_are_assigned_to_splits_by_a_function(tmp_path):
         expected = [str(number) for number in range(3000) if number % 3 == index]
         assert texts(filtered.get_dataset(split, shuffle=False)) == expected
         assert filtered.num_input_examples(split) == len(expected) == 1000
+    write(tmp_path / "a.parquet", rows[:2])
+    assert [filtered.num_input_examples(split) for split in SPLITS] == [1, 1, 0]
 
 
 def test_lists_empty_strings_and_unicode(tmp_path):

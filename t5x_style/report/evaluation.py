@@ -12,6 +12,7 @@ from t5x_style.report.sources import Sources
 # The metric that stands for a Task in plots and cards: the first of these that it has, else its first by name.
 MAIN_METRICS = ("rank_accuracy", "accuracy", "exact_match", "set_f1", "rougeLsum", "rouge1")
 OTHER = "other tasks"
+_BEHIND_TEXT = {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.85}
 MISSING = markup.missing("evaluation.json is not there: nothing was evaluated. Write it with t5x_style.evaluate.")
 
 
@@ -114,7 +115,7 @@ def _panel(axis: Any, results: dict[str, Any], models: list[str], group: str, ta
             at = place - 0.4 + (index + 0.5) * thickness
             color = figures.MODELS[index % len(figures.MODELS)]
             axis.barh(at, value, thickness * 0.94, color=color, label=name if place == 0 else None)
-            axis.text(value + 0.006, at, f"{value:.2f}", va="center", fontsize=8)
+            axis.text(value + 0.006, at, f"{value:.2f}", va="center", fontsize=8, zorder=4, bbox=_BEHIND_TEXT)
         line = next((entry["baselines"][metric] for entry in found.values() if metric in entry["baselines"]), None)
         if line is not None:
             axis.plot(

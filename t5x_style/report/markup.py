@@ -81,7 +81,11 @@ def table(header: Sequence[object], rows: Iterable[Sequence[object]], text_colum
 
     head = element("tr", *(cell("th", index, value) for index, value in enumerate(header)))
     body = [element("tr", *(cell("td", index, value) for index, value in enumerate(row))) for row in rows]
-    return element("div", element("table", element("thead", head), element("tbody", *body)), class_="scroll")
+    return element(
+        "div",
+        element("table", element("thead", head), element("tbody", *body)),
+        class_="scroll narrow" if len(header) == 2 else "scroll",
+    )
 
 
 def count(value: float) -> str:

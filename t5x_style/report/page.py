@@ -23,7 +23,7 @@ h3 { font-size: 15px; margin: 20px 0 6px; }
 header p { margin: 0; color: #555; }
 nav { margin-top: 10px; font-size: 14px; }
 nav a { color: #005B8F; margin-right: 14px; }
-.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(178px, 1fr)); gap: 12px; margin: 22px 0 0; }
+.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(215px, 1fr)); gap: 12px; margin: 22px 0 0; }
 .card { border: 1px solid #DCE3EA; border-radius: 8px; padding: 10px 12px; background: #fff; }
 .card .value { font-size: 24px; font-weight: 650; color: #00507E; line-height: 1.25; }
 .card .label { font-weight: 600; font-size: 13.5px; }
@@ -31,6 +31,7 @@ nav a { color: #005B8F; margin-right: 14px; }
 figure { margin: 6px 0 12px; }
 figure svg { width: 100%; height: auto; display: block; }
 .scroll { overflow-x: auto; }
+.narrow { max-width: 520px; }
 table { border-collapse: collapse; font-size: 13.5px; margin: 6px 0; width: 100%; }
 th, td { padding: 4px 10px 4px 0; border-bottom: 1px solid #E6E6E6; vertical-align: top; text-align: left; }
 th { border-bottom: 1.5px solid #999; }
@@ -40,7 +41,7 @@ th.number, td.number { text-align: right; white-space: nowrap; font-variant-nume
 .missing { background: #F4F4F4; border-left: 4px solid #999; padding: 8px 12px; }
 .problem { background: #FFF1E8; border-left: 4px solid #D55E00; padding: 8px 12px; }
 .sample { border: 1px solid #DCE3EA; border-radius: 8px; padding: 4px 14px 12px; margin: 14px 0; }
-.sides { display: grid; grid-template-columns: 1.35fr 1fr; gap: 16px; }
+.sides { display: grid; grid-template-columns: 1.35fr 1fr; gap: 16px; align-items: start; }
 @media (max-width: 700px) { .sides { grid-template-columns: 1fr; } }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0;
   font: 13px/1.45 ui-monospace, "DejaVu Sans Mono", monospace; }

@@ -47,13 +47,13 @@ def losses(sources: Sources, entropy: float | None) -> Markup:
             axis.plot(steps, values, "o--", color=figures.VERMILION, linewidth=1, markersize=5, label="held-out")
             if title == PRETRAINING and entropy is not None:
                 axis.axhline(entropy, color=figures.INK, linestyle=":", linewidth=1.5)
-                axis.text(
-                    0.99,
-                    entropy,
+                axis.annotate(
                     f"unigram entropy {entropy:.2f}",
-                    transform=axis.get_yaxis_transform(),
+                    (0.99, entropy),
+                    (0, 3),
+                    xycoords=axis.get_yaxis_transform(),
+                    textcoords="offset points",
                     ha="right",
-                    va="bottom",
                     fontsize=9,
                 )
             axis.set(title=title, xlabel="optimizer step", ylabel="loss (nats per token)")
@@ -102,7 +102,7 @@ def speed(sources: Sources) -> Markup:
             for (title, (steps, values)), color in zip(found.items(), (figures.BLUE, figures.ORANGE, figures.GREEN)):
                 axis.plot(steps, values, ".-", color=color, label=title)
             axis.set(title="Throughput", xlabel="optimizer step", ylabel="tokens per second")
-            axis.set_ylim(bottom=0)
+            axis.set_ylim(0, 1.15 * max(max(values) for _, values in found.values()))
             axis.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
             axis.legend(loc="lower right")
         if stages:

@@ -38,7 +38,9 @@ def check(run: TrainRun) -> None:
         fit the model, or `init_from` holds no model of the same shape.
     """
     folder = files.require_writable(run.model_dir, "MODEL_DIR")
-    if (folder / MODEL).exists():
+    from t5x_style.training import checkpoints
+
+    if (folder / MODEL).exists() and checkpoints.steps(folder):  # without a checkpoint nothing is lost
         _same_model(read_config(folder), run.model, f"MODEL_DIR {str(folder)!r} holds a run of another model")
     if run.init_from:
         if not (Path(run.init_from) / MODEL).exists():
@@ -46,11 +48,19 @@ def check(run: TrainRun) -> None:
         _same_model(read_config(run.init_from), run.model, f"init_from {run.init_from!r} holds another model")
     if not Path(run.tokenizer).is_file():
         raise UserError(f"tokenizer {run.tokenizer!r} does not exist; train one with beam_pipelines.train_tokenizer")
+    from t5x_style.data.sources import resolve_sources
     from t5x_style.data.vocabulary import Vocabulary
 
-    size = Vocabulary(run.tokenizer).size
-    if size > run.model.vocab_size:
-        raise UserError(f"tokenizer {run.tokenizer!r} has {size} ids, the model only {run.model.vocab_size}")
+    vocabulary = Vocabulary(run.tokenizer)
+    if vocabulary.size > run.model.vocab_size:
+        raise UserError(f"tokenizer {run.tokenizer!r} has {vocabulary.size} ids, the model only {run.model.vocab_size}")
+    for data in [run.data] + ([run.evaluation.data] if run.evaluation else []):
+        found = resolve_sources(data.cache_dir, data.name, data.split, data.objective, data.rates, data.unit)
+        if found.vocabulary is not None and found.fingerprint != vocabulary.fingerprint:
+            raise UserError(
+                f"cache {data.name!r} in {data.cache_dir} was tokenised with another tokenizer than {run.tokenizer!r}; "
+                "cache it again, or give the tokenizer it was made with"
+            )
 
 
 def create(run: TrainRun, operative: str, full: str) -> None:

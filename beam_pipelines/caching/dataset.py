@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -55,6 +56,8 @@ def cached_dataset(task: seqio.Task, plan: StepPlan, split: str, index: int, cou
     names = [name for name in task.output_features if name in dataset.element_spec]
     options = tf.data.Options()
     options.deterministic = True
+    # Without it tf.data starts each map with one thread, and a shard is over before it has learnt to use more.
+    options.autotune.initial_parallelism = os.cpu_count() or 1
     return dataset.map(lambda example: {name: example[name] for name in names}).with_options(options)
 
 

@@ -13,14 +13,14 @@ def merge_histograms(parts: Iterable[Sequence[int]]) -> LengthHistogram:
     """Sum of histograms whose edges are 0 and the powers of two.
 
     >>> merge_histograms([[1, 2], [0, 1, 3]])
-    LengthHistogram(edges=(0, 1, 2), counts=(1, 3, 3))
+    LengthHistogram(edges=(0, 1, 2, 4), counts=(1, 3, 3))
     """
     parts = list(parts)
-    counts = [0] * max([2, *map(len, parts)])
+    counts = [0] * max([1, *map(len, parts)])
     for part in parts:
         for position, count in enumerate(part):
             counts[position] += count
-    return LengthHistogram((0, *(2**power for power in range(len(counts) - 1))), tuple(counts))
+    return LengthHistogram((0, *(2**power for power in range(len(counts)))), tuple(counts))
 
 
 def build_manifest(

@@ -1,0 +1,393 @@
+"""cache_tasks against seqio's own datasets, example by example, and what it refuses."""
+
+import functools
+import hashlib
+import json
+import random
+
+import numpy as np
+import pytest
+
+tf = pytest.importorskip("tensorflow")
+seqio = pytest.importorskip("seqio")
+pytest.importorskip("apache_beam")
+
+from array_record.python import array_record_module  # noqa: E402
+
+from beam_pipelines import cache_tasks  # noqa: E402
+from beam_pipelines.caching import cache as driver  # noqa: E402
+from beam_pipelines.caching.manifests import merge_histograms  # noqa: E402
+from beam_pipelines.caching.steps import plan_steps  # noqa: E402
+from beam_pipelines.runners import Runner  # noqa: E402
+from t5x_style.data.examples import decode_example  # noqa: E402
+from t5x_style.data.manifest import LengthHistogram, read_manifest, read_mixture  # noqa: E402
+from t5x_style.errors import UserError  # noqa: E402
+
+VOCABULARY = seqio.ByteVocabulary()
+TARGETS = {"targets": seqio.Feature(VOCABULARY, add_eos=True)}
+PAIR = {"inputs": seqio.Feature(VOCABULARY, add_eos=False), "targets": seqio.Feature(VOCABULARY, add_eos=True)}
+PLACEHOLDER = seqio.CacheDatasetPlaceholder()
+SHARDS = (["one", "two", "", "déjà vu", "five"], ["six"], ["seven", "eight", "nine"])
+
+
+def to_targets(dataset):
+    return dataset.map(lambda line: {"targets": line})
+
+
+def to_pair(dataset):
+    return dataset.map(lambda line: {"inputs": tf.strings.join(["Q: ", line]), "targets": line, "extra": line})
+
+
+def write_lines(folder, shards=SHARDS):
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, lines in enumerate(shards):
+        (folder / f"part-{index}.txt").write_text("".join(f"{line}\n" for line in lines))
+    return str(folder / "part-*.txt")
+
+
+@pytest.fixture
+def add_task(tmp_path):
+    """Registers Tasks over three text files of 5, 1 and 3 lines; takes them out again afterwards."""
+    names = []
+
+    def add(name, preprocessors, output_features=TARGETS, source=None, pattern=None):
+        if source is None:
+            files = pattern or write_lines(tmp_path / "lines")
+            source = seqio.TextLineDataSource({"train": files, "validation": files.replace("*", "1")})
+        seqio.TaskRegistry.add(name, source=source, preprocessors=preprocessors, output_features=output_features)
+        names.append(name)
+        return seqio.TaskRegistry.get(name)
+
+    yield add
+    for name in names:
+        seqio.TaskRegistry.remove(name)
+
+
+TOKENIZE = [to_targets, seqio.preprocessors.tokenize]
+
+
+def run(output, *names, **keywords):
+    plan = driver.prepare(names, modules=("json",), output=str(output), **keywords)
+    with Runner() as runner:
+        return driver.cache(plan, runner)
+
+
+def read_shard(path):
+    reader = array_record_module.ArrayRecordReader(str(path))
+    records = [decode_example(record) for record in reader.read_all()] if reader.num_records() else []
+    reader.close()
+    return records
+
+
+def read_cache(output, task, split):
+    manifest = read_manifest(output, task, split)
+    return [example for shard in manifest.shards for example in read_shard(output / task / split / shard.file)]
+
+
+def with_eos(examples, manifest):
+    for name in manifest.append_eos:
+        eos = manifest.vocabularies[manifest.features[name].vocabulary].eos_id
+        examples = [{**example, name: np.append(example[name], eos)} for example in examples]
+    return examples
+
+
+def assert_same(actual, expected, features):
+    assert len(actual) == len(expected)
+    for one, other in zip(actual, expected):
+        assert set(one) == set(features)
+        for name in features:
+            np.testing.assert_array_equal(one[name], other[name])
+
+
+def hashes(folder):
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*.array_record"))
+    }
+
+
+@pytest.mark.parametrize("placeholder", [True, False])
+def test_equals_seqio_example_by_example(add_task, tmp_path, placeholder):
+    steps = [
+        to_pair,
+        seqio.preprocessors.tokenize,
+        *([PLACEHOLDER] if placeholder else []),
+        seqio.preprocessors.append_eos,
+    ]
+    task = add_task("pairs", steps, PAIR)
+    output = tmp_path / "cache"
+    manifests = run(output, "pairs")
+    assert [(each.split, [shard.examples for shard in each.shards]) for each in manifests] == [
+        ("train", [5, 1, 3]),
+        ("validation", [1]),
+    ]
+    for split in ("train", "validation"):
+        manifest = read_manifest(output, "pairs", split)
+        expected = list(task.get_dataset(None, split, shuffle=False).as_numpy_iterator())
+        cached = read_cache(output, "pairs", split)
+        assert_same(with_eos(cached, manifest), expected, ("inputs", "targets"))
+        assert manifest.append_eos == ("targets",)
+        assert manifest.trim == {}
+        assert manifest.examples == len(expected)
+        assert manifest.tokens["inputs"] == sum(len(example["inputs"]) for example in expected)
+        lengths = LengthHistogram.of(len(example["targets"]) for example in cached)
+        assert sum(manifest.lengths["targets"].counts) == manifest.examples
+        assert manifest.lengths["targets"].counts == lengths.counts
+        vocabulary = manifest.vocabularies[manifest.features["targets"].vocabulary]
+        assert (vocabulary.size, vocabulary.pad_id, vocabulary.eos_id, vocabulary.bos_id) == (259, 0, 1, None)
+
+
+def test_reruns_are_byte_identical_and_skip_what_stands(add_task, tmp_path):
+    add_task("texts", [*TOKENIZE, PLACEHOLDER, seqio.preprocessors.append_eos])
+    run(tmp_path / "a", "texts")
+    run(tmp_path / "b", "texts")
+    assert hashes(tmp_path / "a") == hashes(tmp_path / "b")
+    assert len(hashes(tmp_path / "a")) == 4
+    before = {path: path.stat().st_ino for path in (tmp_path / "a").rglob("*.array_record")}
+    run(tmp_path / "a", "texts")
+    assert before == {path: path.stat().st_ino for path in (tmp_path / "a").rglob("*.array_record")}
+
+
+def test_a_failed_run_is_continued(add_task, tmp_path):
+    broken = tmp_path / "broken"
+    broken.touch()
+
+    def fail(text):
+        if broken.exists() and text == b"nine":
+            raise ValueError("cannot read nine")
+        return text
+
+    def check(dataset):
+        return dataset.map(
+            lambda e: {"targets": tf.ensure_shape(tf.numpy_function(fail, [e["targets"]], tf.string), ())}
+        )
+
+    add_task("fragile", [to_targets, check, seqio.preprocessors.tokenize, PLACEHOLDER])
+    output = tmp_path / "cache"
+    with pytest.raises(UserError, match=r"'fragile'.*'train' shard 2 of 3 .*part-2.txt.*example 2.*cannot read nine"):
+        run(output, "fragile", splits=("train",))
+    assert not (output / "fragile/train/manifest.json").exists()
+    assert not list((output / "fragile/train").glob("*.tmp"))
+    done = {path: path.stat().st_ino for path in (output / "fragile/train").glob("*.array_record")}
+    assert len(done) == 2
+    (output / "fragile/train/.00002-of-00003.array_record.x.tmp").write_bytes(b"half a shard of a killed run")
+    broken.unlink()
+    run(output, "fragile", splits=("train",))
+    assert all(path.stat().st_ino == inode for path, inode in done.items())
+    assert len(read_cache(output, "fragile", "train")) == 9
+    assert not list((output / "fragile/train").glob("*.tmp"))
+
+
+def test_changed_input_redoes_only_its_shard(add_task, tmp_path):
+    add_task("texts", [*TOKENIZE, PLACEHOLDER])
+    output = tmp_path / "cache"
+    run(output, "texts", splits=("train",))
+    inodes = {path.name: path.stat().st_ino for path in (output / "texts/train").glob("*.array_record")}
+    (tmp_path / "lines/part-1.txt").write_text("another six\nand more\n")
+    run(output, "texts", splits=("train",))
+    after = {path.name: path.stat().st_ino for path in (output / "texts/train").glob("*.array_record")}
+    assert [name for name in inodes if inodes[name] != after[name]] == ["00001-of-00003.array_record"]
+    assert len(read_cache(output, "texts", "train")) == 10
+    (tmp_path / "lines/part-3.txt").write_text("a fourth file\n")
+    seqio.utils._list_files_for_glob.cache_clear()  # a new process would have none
+    run(output, "texts", splits=("train",))
+    assert (
+        sorted(path.name for path in (output / "texts/train").glob("*.array_record"))[0]
+        == "00000-of-00004.array_record"
+    )
+    assert len(list((output / "texts/train").glob("*.array_record"))) == 4
+
+
+def test_other_code_in_the_same_folder_is_refused(add_task, tmp_path):
+    def shout(dataset, suffix):
+        return dataset.map(lambda example: {"targets": tf.strings.join([example["targets"], suffix])})
+
+    def register(suffix):
+        steps = [to_targets, functools.partial(shout, suffix=suffix), seqio.preprocessors.tokenize, PLACEHOLDER]
+        return add_task("changing", steps)
+
+    register("!")
+    run(tmp_path / "cache", "changing")
+    seqio.TaskRegistry.remove("changing")
+    register("?")
+    with pytest.raises(UserError, match="other code"):
+        run(tmp_path / "cache", "changing")
+    seqio.TaskRegistry.remove("changing")
+    register("!")
+    run(tmp_path / "cache", "changing")
+    seqio.TaskRegistry.remove("changing")
+    register("!")
+
+
+@seqio.map_over_dataset(num_seeds=1)
+def seeded(example, seed):
+    noise = tf.random.stateless_uniform([1], seed, 0, 100, tf.int32)
+    return {"targets": tf.concat([example["targets"], noise], 0)}
+
+
+def calls_seeded(dataset):
+    return seeded(dataset)
+
+
+def shuffle_rows(dataset):
+    return dataset.shuffle(10, seed=0)
+
+
+def draw(dataset):
+    return dataset.map(lambda e: {"targets": e["targets"] + tf.random.uniform([], 0, 9, tf.int32)})
+
+
+def draw_in_python(dataset):
+    def add(tokens):
+        return tokens + np.int32(random.randrange(1000))
+
+    def step(example):
+        return {"targets": tf.ensure_shape(tf.numpy_function(add, [example["targets"]], tf.int32), [None])}
+
+    return dataset.map(step)
+
+
+def span_corruption(dataset, sequence_length, output_features):
+    return dataset.map(lambda e: {"targets": e["targets"][: sequence_length["targets"]]})
+
+
+def reverse(dataset):
+    return dataset.map(lambda e: {"targets": e["targets"][::-1]})
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        (seeded, "'seeded'.*is random"),
+        (calls_seeded, "'calls_seeded'.*is random"),
+        (functools.partial(calls_seeded), "'calls_seeded'.*is random"),
+        (shuffle_rows, "'shuffle_rows'.*is random.*the loader's own shuffling"),
+        (draw, "'draw'.*is random.*RandomUniform"),
+        (draw_in_python, "'draw_in_python'.*is random.*two runs"),
+        (span_corruption, "'span_corruption'.*sequence length.*span corruption objective"),
+    ],
+)
+@pytest.mark.parametrize("placeholder", [True, False])
+def test_later_steps_that_cannot_be_cached_are_named(add_task, tmp_path, step, message, placeholder):
+    add_task(
+        "refused", [*TOKENIZE, *([PLACEHOLDER] if placeholder else []), reverse, step, seqio.preprocessors.append_eos]
+    )
+    with pytest.raises(UserError, match=message):
+        run(tmp_path / "cache", "refused")
+    assert not list((tmp_path / "cache").rglob("*.array_record"))
+
+
+def test_deterministic_later_steps_run_once(add_task, tmp_path):
+    task = add_task("reversed", [*TOKENIZE, PLACEHOLDER, reverse, seqio.preprocessors.append_eos])
+    run(tmp_path / "cache", "reversed", splits=("train",))
+    manifest = read_manifest(tmp_path / "cache", "reversed", "train")
+    expected = list(task.get_dataset(None, "train", shuffle=False).as_numpy_iterator())
+    assert_same(with_eos(read_cache(tmp_path / "cache", "reversed", "train"), manifest), expected, ("targets",))
+
+
+def test_random_step_before_the_placeholder_is_fixed(add_task, tmp_path):
+    add_task("early", [*TOKENIZE, draw, draw_in_python, PLACEHOLDER, reverse])
+    run(tmp_path / "a", "early")
+    run(tmp_path / "b", "early")
+    assert hashes(tmp_path / "a") == hashes(tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("steps", "later", "append_eos", "trim"),
+    [
+        ([seqio.preprocessors.append_eos], 0, ("targets",), {}),
+        ([seqio.preprocessors.append_eos_after_trim], 0, ("targets",), {"targets": None}),
+        (
+            [functools.partial(seqio.preprocessors.append_eos_after_trim, sequence_length={"targets": 7})],
+            0,
+            ("targets",),
+            {"targets": 7},
+        ),
+        ([reverse, seqio.utils.trim_dataset], 1, (), {"inputs": None, "targets": None}),
+        # an EOS that a later step moves has to be written
+        ([seqio.preprocessors.append_eos, reverse], 2, (), {}),
+        ([seqio.preprocessors.append_eos, seqio.preprocessors.append_eos], 1, ("targets",), {}),
+        ([functools.partial(seqio.utils.trim_dataset, sequence_length={"targets": 2})], 1, (), {}),
+    ],
+)
+def test_what_becomes_a_loader_setting(add_task, steps, later, append_eos, trim):
+    task = add_task("planned", [to_pair, seqio.preprocessors.tokenize, PLACEHOLDER, *steps], PAIR)
+    plan = plan_steps(task)
+    assert (len(plan.early), len(plan.later), plan.append_eos, plan.trim) == (2, later, append_eos, trim)
+
+
+def test_mixture_caches_its_tasks_and_resolves_rates(add_task, tmp_path):
+    add_task("mixed_a", [*TOKENIZE, PLACEHOLDER])
+    add_task("mixed_b", [*TOKENIZE, PLACEHOLDER, reverse])
+    seqio.MixtureRegistry.add("inner", [("mixed_b", 1.0)])
+    seqio.MixtureRegistry.add("mixed", [("mixed_a", lambda task: len(task.name) * 0.5), ("inner", 0.25)])
+    try:
+        manifests = run(tmp_path, "mixed", "mixed_a", splits=("train",))
+    finally:
+        seqio.MixtureRegistry.remove("mixed")
+        seqio.MixtureRegistry.remove("inner")
+    assert [manifest.task for manifest in manifests] == ["mixed_a", "mixed_b"]
+    mixture = read_mixture(tmp_path, "mixed")
+    assert (mixture.unit, dict(mixture.rates)) == ("examples", {"mixed_a": 3.5, "mixed_b": 0.25})
+
+
+def test_float_features_and_missing_features(add_task, tmp_path):
+    def numbers(dataset):
+        return dataset.map(lambda line: {"weights": tf.cast([tf.strings.length(line)], tf.float32) / 4})
+
+    features = {"weights": seqio.ContinuousFeature(dtype=tf.float32, rank=1)}
+    add_task("floats", [numbers, PLACEHOLDER], features)
+    run(tmp_path, "floats", splits=("train",))
+    manifest = read_manifest(tmp_path, "floats", "train")
+    assert (manifest.features["weights"].dtype, manifest.features["weights"].vocabulary) == ("float32", None)
+    assert [example["weights"].tolist() for example in read_cache(tmp_path, "floats", "train")][:3] == [
+        [0.75],
+        [0.75],
+        [0.0],
+    ]
+    add_task("lacking", [*TOKENIZE, PLACEHOLDER], PAIR)
+    with pytest.raises(UserError, match=r"'lacking'.*missing expected output feature.*inputs"):
+        run(tmp_path, "lacking")
+    add_task("deep", [*TOKENIZE, PLACEHOLDER], {"targets": seqio.Feature(VOCABULARY, rank=2)})
+    with pytest.raises(UserError, match="rank 2"):
+        run(tmp_path, "deep")
+
+
+def test_empty_splits(add_task, tmp_path):
+    pattern = write_lines(tmp_path / "sparse", (["one"], []))
+    add_task("sparse", [*TOKENIZE, PLACEHOLDER], pattern=pattern)
+    manifests = run(tmp_path / "cache", "sparse")
+    assert [manifest.examples for manifest in manifests] == [1, 0]
+    assert [shard.examples for shard in read_manifest(tmp_path / "cache", "sparse", "train").shards] == [1, 0]
+    with pytest.raises(UserError, match="'sparse' gives no example in validation"):
+        run(tmp_path / "cache2", "sparse", splits=("validation",))
+
+
+def test_function_source_is_one_shard(add_task, tmp_path):
+    def rows(split, shuffle_files, seed=None):
+        assert not shuffle_files
+        return tf.data.Dataset.from_tensor_slices(["a", "bc"])
+
+    add_task("function", [*TOKENIZE, PLACEHOLDER], source=seqio.FunctionDataSource(rows, splits=["train"]))
+    run(tmp_path, "function")
+    assert [example["targets"].tolist() for example in read_cache(tmp_path, "function", "train")] == [[100], [101, 102]]
+
+
+def test_unknown_names_and_splits(add_task, tmp_path, capsys):
+    add_task("documents_small", [*TOKENIZE, PLACEHOLDER])
+    arguments = ["--module", "json", "--output", str(tmp_path)]
+    assert cache_tasks.main(["--task", "document_small", *arguments]) == 2
+    assert "documents_small" in capsys.readouterr().err
+    assert cache_tasks.main(["--task", "documents_small", *arguments, "--splits", "dev"]) == 2
+    assert "train, validation" in capsys.readouterr().err
+    assert cache_tasks.main(["--task", "x", "--module", "no_such_module", "--output", str(tmp_path)]) == 2
+    assert "no_such_module" in capsys.readouterr().err
+    assert cache_tasks.main(["--task", "x", "--output", "gs://bucket/x"]) == 2
+    assert cache_tasks.main(["--task", "documents_small", *arguments, "--splits", "validation"]) == 0
+    assert json.loads((tmp_path / "documents_small/validation/manifest.json").read_text())["examples"] == 1
+
+
+def test_merge_histograms():
+    lengths = [[0, 1, 9], [], [2, 3, 300]]
+    merged = merge_histograms([LengthHistogram.of(part).counts for part in lengths])
+    assert merged == LengthHistogram.of([length for part in lengths for length in part])

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from beam_pipelines.examples.pages import ObjectPage, cut, summary_pattern
+from beam_pipelines.examples.pages import ObjectPage, cut
 from beam_pipelines.examples.sections import described_arguments
 
 # A 4,096-piece vocabulary needs about one token for three characters of documentation, so that these limits, a
@@ -24,7 +24,7 @@ MINIMUM_OVERLAP = 0.5
 MAXIMUM_ARGUMENTS = 8
 
 ALIASES = {"numpy": ("np",), "jax": ("jnp",), "matplotlib": ("mpl", "plt", "pyplot"), "scipy": ("sp",)}
-KIND_WORDS = re.compile(r"\b(class|classes|subclass\w*|function|functions|method|methods)\b", re.IGNORECASE)
+KIND_WORDS = re.compile(r"\b(class|classes|subclass\w*|functions?|(?:the|this) method)\b", re.IGNORECASE)
 STOP_WORDS = frozenset(
     {"and", "are", "for", "from", "into", "its", "not", "than", "that", "the", "then", "this", "which", "with"}
 )
@@ -67,23 +67,22 @@ def package(page: ObjectPage) -> Candidate | str:
 
 
 def kind(page: ObjectPage) -> Candidate | str:
-    """Class or function? Docstrings that contain one of these words (or "method") are dropped: they give it away."""
+    """Class or function? Docstrings with these words, or "this method", are dropped: they give it away."""
     docstring = cut(page.docstring, DOCSTRING_CHARACTERS)
     if len(docstring) < MINIMUM_KIND_CHARACTERS:
         return "docstring too short"
     if KIND_WORDS.search(docstring):
-        return "docstring says class, function or method"
+        return "docstring says class or function"
     return Candidate(page.name, page.key, page.name, docstring, {"docstring": docstring}, page.kind, page.kind)
 
 
 def summary(page: ObjectPage) -> Candidate | str:
     """The first line, given the rest: it must be a whole sentence, inferable from the rest and not a copy of a part."""
     words = page.summary.split()
-    rest = page.docstring[_summary_end(page) :]
-    body = cut(rest, DOCSTRING_CHARACTERS)
+    body = cut(page.body, DOCSTRING_CHARACTERS)
     if not page.summary[0].isalpha() or re.match(r"[\w.]+\(", page.summary):
         return "first line is not prose"
-    if not (page.summary.endswith(".") or re.match(r"[ \t]*\n", rest)):
+    if not (page.summary.endswith(".") or re.match(r"[ \t]*\n", page.body)):
         return "first line is not a whole sentence"
     if not SUMMARY_WORDS[0] <= len(words) <= SUMMARY_WORDS[1]:
         return f"summary is not {SUMMARY_WORDS[0]} to {SUMMARY_WORDS[1]} words"
@@ -127,13 +126,6 @@ def each_page(
         else:
             dropped[outcome] += 1
     return candidates, dropped
-
-
-def _summary_end(page: ObjectPage) -> int:
-    found = summary_pattern(page.summary).match(page.docstring)
-    if found is None:
-        raise ValueError(f"{page.name}: the docstring does not start with its summary")
-    return found.end()
 
 
 def _joined(text: str) -> str:

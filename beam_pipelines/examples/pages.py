@@ -33,6 +33,7 @@ class ObjectPage:
       methods: names of all methods that the class defines, private ones too.
       summary: first line of the docstring, as the page shows it.
       docstring: the docstring as the page shows it, summary included.
+      body: what follows the summary in the docstring, white space before it included.
       listing: the page's list of public methods, '' where it has none.
     """
 
@@ -44,6 +45,7 @@ class ObjectPage:
     methods: tuple[str, ...]
     summary: str
     docstring: str
+    body: str
     listing: str
 
 
@@ -65,10 +67,11 @@ def object_page(text: str, metadata: str) -> ObjectPage | str:
     if not LOST_IN_CLEANING.sub("", summary):
         return "no docstring"
     # The summary is where the docstring starts; all that stands before it is breadcrumb and signature.
-    start = summary_pattern(summary).search(text)
-    if start is None:
+    place = find_summary(summary, text)
+    if place is None:
         return "docstring not found in the cleaned text"
-    docstring, listing = _split_listing(text[start.start() :], kind)
+    start, end = place
+    docstring, listing = _split_listing(text[start:], kind)
     return ObjectPage(
         name=name,
         key=page_key(name, str(meta.get("module") or "")),
@@ -76,23 +79,26 @@ def object_page(text: str, metadata: str) -> ObjectPage | str:
         package=str(meta.get("package") or ""),
         arguments=tuple(argument for argument in names(meta.get("arguments")) if argument not in ("self", "cls")),
         methods=names(meta.get("methods")),
-        summary=" ".join(start[0].split()),
+        summary=" ".join(text[start:end].split()),
         docstring=docstring.strip(),
+        body=docstring[end - start :].rstrip(),
         listing=listing.strip(),
     )
 
 
-def summary_pattern(summary: str) -> re.Pattern[str]:
-    """Finds a summary whose white space, backticks and addresses the page may have changed or lost.
+def find_summary(summary: str, text: str) -> tuple[int, int] | None:
+    """(start, end) of a summary in a text that may render its white space, backticks and links differently.
 
     Example:
-      summary_pattern("Sum of ``x`` only.").search("def f(x) Sum of  x only.") is not None
+      find_summary("Sum of ``x``.", "def f(x) Sum of  x.") == (9, 19)
     """
-    parts = [part for part in LOST_IN_CLEANING.split(summary) if part]
-    if not parts:
-        raise ValueError("the summary has no words")
+    summary = summary.strip()
+    start = text.find(summary)
+    if start >= 0:  # most of them; compiling a pattern for each page would take most of the run
+        return start, start + len(summary)
     gap = f"(?:{LOST_IN_CLEANING.pattern})*"
-    return re.compile(gap.join(map(re.escape, parts)))
+    found = re.search(gap.join(map(re.escape, filter(None, LOST_IN_CLEANING.split(summary)))), text)
+    return found.span() if found else None
 
 
 def names(value: Any) -> tuple[str, ...]:

@@ -228,8 +228,9 @@ def object_page(**changes):
         "summary": "Sum of the elements.",
         "docstring": "Sum of the elements.",
         "listing": "",
+        **changes,
     }
-    return ObjectPage(**{**values, **changes})
+    return ObjectPage(body=values["docstring"].removeprefix(values["summary"]), **values)
 
 
 LONG = "Sum of the elements. " + "The sum runs over all elements of the given axis and keeps its type. " * 3
@@ -259,7 +260,7 @@ def test_package_leaks(docstring, outcome):
 def test_kind_leaks():
     assert candidates.kind(object_page(docstring=LONG + "This function is slow.")).startswith("docstring says")
     assert candidates.kind(object_page(docstring=LONG + "See :class:`x`.")).startswith("docstring says")
-    assert candidates.kind(object_page(docstring=LONG + "Classical functional methodology.")).answer == "function"
+    assert candidates.kind(object_page(docstring=LONG + "Classical functional method.")).answer == "function"
 
 
 @pytest.mark.parametrize(

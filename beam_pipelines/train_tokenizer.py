@@ -1,12 +1,11 @@
 """Trains a SentencePiece tokenizer on the training split of cleaned documents.
 
-    python -m beam_pipelines.train_tokenizer --documents 'DIR/web/documents/*.parquet' --output DIR/tokenizer
+python -m beam_pipelines.train_tokenizer --documents 'DIR/web/documents/*.parquet' --output DIR/tokenizer
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import posixpath
 import time
 from collections.abc import Sequence
@@ -36,12 +35,12 @@ from t5x_style.files import (
 
 MODEL, VOCABULARY, REPORT = "sentencepiece.model", "sentencepiece.vocab", "tokenizer.json"
 HELD_OUT_CHARACTERS = 500_000
-# 4 special pieces and 256 bytes, and something to merge.
-SMALLEST_VOCABULARY = 300
+# 4 special pieces, 256 bytes, 94 characters of ASCII, and something to merge.
+SMALLEST_VOCABULARY = 400
 
 
 def train(
-    documents: str, output: str, vocab_size: int, seed: int = 0, max_characters: int = 12_000_000, threads: int = 2
+    documents: str, output: str, vocab_size: int, seed: int = 0, max_characters: int = 12_000_000
 ) -> dict[str, Any]:
     """Trains and writes sentencepiece.model, sentencepiece.vocab and, last, tokenizer.json.
 
@@ -51,7 +50,6 @@ def train(
       vocab_size: pieces in all.
       seed: of the sample.
       max_characters: of training text; more documents than that are sampled by their ids.
-      threads: of SentencePiece.
 
     Returns:
       tokenizer.json: config, input, fingerprint of the model, characters per token on held-out documents.
@@ -60,7 +58,7 @@ def train(
       UserError: no documents, an unsuitable size, or a folder that holds another tokenizer.
     """
     if vocab_size < SMALLEST_VOCABULARY:
-        raise UserError(f"--vocab_size {vocab_size}: at least {SMALLEST_VOCABULARY} (256 of them are bytes)")
+        raise UserError(f"--vocab_size {vocab_size}: at least {SMALLEST_VOCABULARY} (256 are bytes, 94 ASCII)")
     if max_characters < 1:
         raise UserError(f"--max_characters {max_characters} must be above 0")
     paths = find_documents(documents)
@@ -83,7 +81,7 @@ def train(
     logging.info(
         "tokenizer: %d of %d training documents, %d characters", len(sample.train), sample.train_documents, characters
     )
-    model = train_bpe(sample.train, vocab_size, threads)
+    model = train_bpe(sample.train, vocab_size)
     atomic_write_bytes(folder / MODEL, model)
     atomic_write_text(folder / VOCABULARY, vocabulary_lines(model))
     report = {
@@ -129,7 +127,6 @@ def run(argv: Sequence[str]) -> None:
     parser.add_argument("--vocab_size", type=int, default=4096, help="pieces in all (default 4096)")
     parser.add_argument("--seed", type=int, default=0, help="of the sample of documents")
     parser.add_argument("--max_characters", type=int, default=12_000_000, help="training text (default 12,000,000)")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     arguments = parser.parse_args(argv)
     train(**vars(arguments))
 

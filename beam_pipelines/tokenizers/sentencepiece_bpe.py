@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
 import sentencepiece
@@ -12,6 +13,10 @@ from t5x_style.errors import UserError
 # SentencePiece leaves out longer lines without a word, so they are cut before it sees them (its limit is in bytes,
 # at most 4 of which make a character).
 MAX_LINE_BYTES = 16_384
+# The model file records the number of threads, so a machine's own number would change the fingerprint.
+THREADS = 16
+# Always pieces of their own, however rare: the rest of ASCII would otherwise depend on the sample.
+ASCII = "".join(chr(code) for code in range(0x21, 0x7F))
 SPECIAL_IDS = {"pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": 3}
 
 
@@ -27,7 +32,7 @@ def lines(texts: Iterable[str], longest: int = MAX_LINE_BYTES // 4) -> Iterator[
                 yield line[start : start + longest]
 
 
-def train_bpe(texts: Sequence[str], vocab_size: int, threads: int) -> bytes:
+def train_bpe(texts: Sequence[str], vocab_size: int) -> bytes:
     """The serialized model.
 
     The settings are LLaMA's (Touvron et al. 2023, section 2.1): BPE, byte fallback, digits split, text not normalised.
@@ -36,7 +41,6 @@ def train_bpe(texts: Sequence[str], vocab_size: int, threads: int) -> bytes:
     Args:
       texts: training documents.
       vocab_size: pieces in all: 4 special ones, 256 bytes, characters, merges.
-      threads: used for counting.
 
     Raises:
       UserError: the text cannot give that many pieces, or so few do not suffice for its characters.
@@ -44,7 +48,8 @@ def train_bpe(texts: Sequence[str], vocab_size: int, threads: int) -> bytes:
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=lines(texts),
+            # SentencePiece aborts the process where a required character occurs nowhere.
+            sentence_iterator=itertools.chain(lines(texts), [" ".join(ASCII)]),
             model_writer=model,
             model_type="bpe",
             vocab_size=vocab_size,
@@ -54,8 +59,9 @@ def train_bpe(texts: Sequence[str], vocab_size: int, threads: int) -> bytes:
             remove_extra_whitespaces=False,
             allow_whitespace_only_pieces=True,
             character_coverage=0.9995,
+            required_chars=ASCII,
             max_sentence_length=MAX_LINE_BYTES,
-            num_threads=threads,
+            num_threads=THREADS,
             minloglevel=2,
             **SPECIAL_IDS,
         )

@@ -18,6 +18,8 @@ def docstring_html(docstring: str) -> str:
     literal = False  # the paragraph before ended in "::"
     for block in re.split(r"\n\s*\n", docstring.strip("\n")):
         lines = block.splitlines()
+        if not block.strip():
+            continue
         if len(lines) > 1 and UNDERLINE.match(lines[1]):
             parts.append(f"<h2>{html.escape(lines[0].strip())}</h2>")
             lines = lines[2:]

@@ -106,6 +106,8 @@ def arguments(page: ObjectPage) -> Candidate | str:
         return "argument section has unfilled placeholders"
     if not set(described) <= set(page.arguments):
         return "describes a name that the signature lacks"
+    if any(_looks_described(name, page.docstring) for name in set(page.arguments) - set(described)):
+        return "entries run together"
     if described_arguments(docstring) != described:
         return "argument section is cut"
     if len(described) > MAXIMUM_ARGUMENTS:
@@ -126,6 +128,11 @@ def each_page(
         else:
             dropped[outcome] += 1
     return candidates, dropped
+
+
+def _looks_described(name: str, docstring: str) -> bool:
+    """Whether an entry for the name stands inside a line: pages may join a section's entries into one paragraph."""
+    return re.search(rf"\b{re.escape(name)}`*\s*(?:\([^)]*\)\s*)?(?::|--)\s", docstring) is not None
 
 
 def _joined(text: str) -> str:

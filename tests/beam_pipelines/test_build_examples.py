@@ -291,6 +291,8 @@ def test_summary_is_well_posed(docstring, summary, outcome):
         ("Args\n\nx: left.\ny: right.", None),
         ("Nothing here.", "no argument section"),
         ("Args\n\nx: left.\nz: not in the signature.", "describes a name that the signature lacks"),
+        ("Args\n\nx: left. y: right.", "entries run together"),
+        ("Args\n\nx: left. y (int, optional): right.", "entries run together"),
         ("Args\n\n%(x)s\ny: right.", "argument section has unfilled placeholders"),
         ("Args\n\nx: left " + "and more words " * 60 + "\ny: right.", "argument section is cut"),
     ],

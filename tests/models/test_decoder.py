@@ -1,0 +1,207 @@
+"""The decoder: execution choices change nothing, packed documents never leak, options have their effect."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from t5x_style.models import DtypePolicy, abstract, build, flops_per_token, parameter_count
+from t5x_style.models import config as parts
+from t5x_style.models.presets.llama import llama
+
+
+def tokens_of(config, shape=(2, 70), seed=0):
+    return jnp.asarray(np.random.default_rng(seed).integers(0, config.vocab_size, shape))
+
+
+def logits_and_gradient(model, tokens, **inputs):
+    graphdef, state = nnx.split(model)
+
+    def loss(state):
+        model = nnx.merge(graphdef, state)
+        logits = model.head.logits(model(tokens, **inputs))[..., : model.config.vocab_size]
+        return jnp.sum(jnp.sin(logits)), logits
+
+    gradient, logits = jax.jit(jax.grad(loss, has_aux=True))(state)
+    return logits, gradient
+
+
+def mixed_config(make_config):
+    """A pattern of a local and a global layer, then a segment with shared weights."""
+    local = make_config(attention={"window": 9}).layers[0]
+    wide = make_config(attention={"rope": parts.RopeSpec(1000.0), "qk_norm": parts.NormSpec()}).layers[0]
+    segments = (parts.Segment((local, wide), 2), parts.Segment((wide,), 3, shared=True), parts.Segment((local,), 1))
+    return make_config(segments=segments)
+
+
+@pytest.mark.parametrize("remat", ["none", "full", "dots"])
+@pytest.mark.parametrize("scan", [True, False])
+def test_scan_and_remat_change_nothing(make_config, scan, remat):
+    plain = mixed_config(make_config)
+    config = dataclasses.replace(plain, scan=scan, remat=remat)
+    tokens = tokens_of(plain)
+    segments = jnp.asarray(np.repeat([[1] * 40 + [2] * 25 + [0] * 5], 2, axis=0))
+    expected = logits_and_gradient(build(plain, 3), tokens, segment_ids=segments)
+    ours = logits_and_gradient(build(config, 3), tokens, segment_ids=segments)
+    np.testing.assert_allclose(ours[0], expected[0], atol=2e-5)
+    for a, b in zip(jax.tree.leaves(ours[1]), jax.tree.leaves(expected[1])):
+        np.testing.assert_allclose(a, b, atol=5e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("attention", [{}, {"window": 6}, {"kv_heads": 4}, {"kv_heads": 1}, {"causal": False}])
+@pytest.mark.parametrize("prefix", [False, True])
+def test_packed_documents_do_not_leak_to_the_bit(make_config, attention, prefix):
+    model = build(make_config(attention=attention), 0)
+    segments = jnp.asarray([[1] * 30 + [2] * 33 + [0] * 7])
+    positions = jnp.asarray([[*range(30), *range(33), *range(7)]])
+    inputs = {"segment_ids": segments, "positions": positions}
+    if prefix:
+        inputs["causal_attention"] = jnp.asarray([[1] * 10 + [0] * 20 + [1] * 20 + [0] * 20])
+    run = jax.jit(lambda tokens: model(tokens, **inputs))
+    first = tokens_of(model.config, (1, 70))
+    for start, stop in ((0, 30), (30, 63), (63, 70)):
+        changed = first.at[:, start:stop].set((first[:, start:stop] + 7) % 61)
+        a, b = np.array(run(first)), np.array(run(changed))
+        others = np.ones(70, bool)
+        others[start:stop] = False
+        np.testing.assert_array_equal(a[:, others], b[:, others])
+        assert np.all(np.any(a[:, ~others] != b[:, ~others], axis=-1))
+
+
+def test_a_packed_document_equals_the_document_alone(make_config):
+    model = build(make_config(), 0)
+    tokens = tokens_of(model.config, (1, 70))
+    segments = jnp.asarray([[1] * 30 + [2] * 33 + [0] * 7])
+    packed = model(tokens, segment_ids=segments, positions=jnp.asarray([[*range(30), *range(33), *range(7)]]))
+    np.testing.assert_allclose(packed[:, 30:63], model(tokens[:, 30:63]), atol=1e-5)
+
+
+def test_future_tokens_are_invisible_and_prefixes_see_ahead(make_config):
+    model = build(make_config(), 0)
+    tokens = tokens_of(model.config, (1, 20))
+    changed = tokens.at[0, 9].set((tokens[0, 9] + 1) % 61)
+    np.testing.assert_array_equal(model(tokens)[:, :9], model(changed)[:, :9])
+    prefix = jnp.asarray([[1] * 10 + [0] * 10])
+    a, b = (model(t, causal_attention=prefix) for t in (tokens, changed))
+    assert np.all(np.any(np.array(a) != np.array(b), axis=-1))  # position 9 is in the prefix: all see it
+    changed = tokens.at[0, 15].set((tokens[0, 15] + 1) % 61)
+    b = model(changed, causal_attention=prefix)
+    np.testing.assert_array_equal(a[:, :15], b[:, :15])
+
+
+def by_name(**options):
+    return options
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        by_name(placement="post"),
+        by_name(placement="sandwich"),
+        by_name(norm=parts.NormSpec("layernorm")),
+        by_name(norm=parts.NormSpec(epsilon=0.1)),
+        by_name(mlp=parts.MlpSpec(48, gated=False)),
+        by_name(mlp=parts.MlpSpec(48, activation="relu")),
+        by_name(mlp=parts.MlpSpec(48, activation="gelu")),
+        by_name(attention={"rope": None}),
+        by_name(attention={"rope": parts.RopeSpec(100.0)}),
+        by_name(attention={"rope": parts.RopeSpec(scaling=parts.RopeScaling("linear", 2.0))}),
+        by_name(attention={"window": 3}),
+        by_name(attention={"causal": False}),
+        by_name(attention={"scale": 0.1}),
+        by_name(attention={"logit_softcap": 0.5}),
+        by_name(attention={"qk_norm": parts.NormSpec()}),
+        by_name(final_norm=None),
+        by_name(embedding_scale=3.0),
+        by_name(tied_embeddings=True),
+        by_name(init=parts.InitSpec(stddev=0.3)),
+        by_name(init=parts.InitSpec(depth_scaled=False)),
+        by_name(head=parts.HeadSpec(scale=0.5)),
+        by_name(head=parts.HeadSpec(softcap=0.5)),
+    ],
+    ids=str,
+)
+def test_every_option_changes_the_logits(make_config, change):
+    tokens = tokens_of(make_config())
+    plain, other = build(make_config(), 0), build(make_config(**change), 0)
+    a, b = (model.head.logits(model(tokens)) for model in (plain, other))
+    assert bool(jnp.all(jnp.isfinite(b)))
+    assert not np.allclose(a, b, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "extra"),
+    [
+        (by_name(attention={"qkv_bias": True}), 3 * (32 + 16 + 16)),
+        (by_name(attention={"output_bias": True}), 3 * 32),
+        (by_name(mlp=parts.MlpSpec(48, bias=True)), 3 * (48 + 48 + 32)),
+        (by_name(head=parts.HeadSpec(bias=True)), 64),
+    ],
+    ids=str,
+)
+def test_biases_are_parameters_that_act(make_config, change, extra):
+    config = make_config(**change)
+    assert parameter_count(config) - parameter_count(make_config()) == extra
+    model = build(config, 0)
+    tokens = tokens_of(config)
+    before = model.head.logits(model(tokens))
+    for path, leaf in nnx.to_flat_state(nnx.state(model)):
+        if "bias" in str(path[-1]):
+            leaf.set_value(leaf.get_value() + jnp.arange(leaf.shape[-1]))
+    nnx.update(model, nnx.state(model))
+    assert not np.allclose(before, model.head.logits(model(tokens)), atol=1e-3)
+
+
+def test_layout_is_stacked_whatever_runs(make_config):
+    shapes = [jax.tree.map(jnp.shape, nnx.state(build(make_config(scan=scan), 0))) for scan in (True, False)]
+    assert jax.tree.leaves(shapes[0]) == jax.tree.leaves(shapes[1])
+    flat = {"/".join(map(str, path)): leaf for path, leaf in nnx.to_flat_state(nnx.state(abstract(make_config())))}
+    kernel = flat["trunk/segments/0/layers/0/attention/key/kernel"]
+    assert kernel.shape == (3, 32, 2, 8)
+    assert kernel.get_metadata()["out_sharding"] == ("layers", "embed", "kv_heads", "head_dim")
+    shared = build(make_config(segments=(parts.Segment((make_config().layers[0],), 3, shared=True),)), 0)
+    assert nnx.state(shared)["trunk"]["segments"][0]["layers"][0]["attention"]["key"]["kernel"].shape == (32, 2, 8)
+
+
+def test_same_seed_same_weights_and_layers_differ(make_config):
+    a, b, c = (jax.tree.leaves(nnx.state(build(make_config(), seed))) for seed in (5, 5, 6))
+    assert all(np.array_equal(x, y) for x, y in zip(a, b))
+    assert not all(np.array_equal(x, y) for x, y in zip(a, c))
+    kernel = build(make_config(), 0).trunk.segments[0].layers[0].mlp.up.kernel[...]
+    assert not np.allclose(kernel[0], kernel[1])
+
+
+def test_initial_deviations(make_config):
+    config = llama(1000, 256, 8, 4, tied_embeddings=True)
+    block = build(config, 0).trunk.segments[0].layers[0]
+    assert float(jnp.std(block.mlp.up.kernel[...])) == pytest.approx(256**-0.5, rel=0.02)
+    hidden = config.layers[0].mlp.hidden
+    assert float(jnp.std(block.mlp.down.kernel[...])) == pytest.approx(hidden**-0.5 / 4, rel=0.02)  # sqrt(2 * 8)
+
+
+def test_bfloat16_compute_keeps_float32_parameters_and_logits(make_config):
+    model = build(make_config(), 0, DtypePolicy(compute="bfloat16"))
+    tokens = tokens_of(model.config)
+    hidden = model(tokens)
+    assert hidden.dtype == jnp.bfloat16
+    assert model.head.logits(hidden).dtype == jnp.float32
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(nnx.state(model)))
+    exact = build(make_config(), 0)
+    np.testing.assert_allclose(model.head.logits(hidden), exact.head.logits(exact(tokens)), atol=0.15)
+
+
+def test_an_id_beyond_the_table_is_not_silent(make_config):
+    assert bool(jnp.isnan(build(make_config(), 0)(jnp.asarray([[3, 64]]))).any())
+
+
+def test_published_sizes():
+    seven = llama(32000, 4096, 32, 32, mlp_hidden=11008)
+    assert parameter_count(seven) == 6_738_415_616
+    eight = llama(128256, 4096, 32, 32, 8, 14336, rope_base=500000.0)
+    assert parameter_count(eight) == 8_030_261_248
+    # 6 * (parameters without the input table and the norms) + 12 * layers * width * length
+    matrices = 6_738_415_616 - 32000 * 4096 - 65 * 4096
+    assert flops_per_token(seven, 2048) == 6 * matrices + 12 * 32 * 4096 * 2048

@@ -83,10 +83,8 @@ class _Violations(PipelineVisitor):
     def _visit_function(self, function: beam.DoFn, label: str) -> None:
         if is_stateful_dofn(function):
             self.found.append(f"{label}: state or timers")
-        if type(function).finish_bundle is not beam.DoFn.finish_bundle and not label.split("/")[0].startswith("Spread"):
-            own = type(function).__module__
-            if not own.startswith("apache_beam.transforms.core"):
-                self.found.append(f"{label}: finish_bundle")
+        if type(function).finish_bundle is not beam.DoFn.finish_bundle:
+            self.found.append(f"{label}: finish_bundle")
 
     def leaves(self) -> list[str]:
         return [label for output, label in self._produced.items() if output not in self._consumed]

@@ -107,13 +107,16 @@ class ExtractProcess:
                 stdin=subprocess.DEVNULL,
             )
         connection = self._connection = Connection(ours.detach())
-        connection.send(self._parameters)
         try:
-            ready = connection.recv()
-        except EOFError:
-            ready = None
-        if ready != _READY:
-            raise RuntimeError(f"the extracting process did not start (exit code {self._child.wait()})")
+            connection.send(self._parameters)
+            started = connection.recv() == _READY
+        except (EOFError, ConnectionResetError, BrokenPipeError):
+            started = False
+        if not started:
+            code = self._child.wait()
+            connection.close()
+            self._child = None
+            raise RuntimeError(f"the extracting process did not start (exit code {code})")
         results: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._results = results
 

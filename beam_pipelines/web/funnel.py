@@ -104,6 +104,8 @@ def check(stats: Mapping[str, Any], file_counts: Mapping[str, dict]) -> None:
         if dict(rejected.get(name, {})) != stage["rejected"]:
             problems.append(f"{name}: counted {stage['rejected']}, files hold {dict(rejected.get(name, {}))}")
         before = stage
+    for name in sorted(rejected.keys() - {stage["name"] for stage in stats["stages"]}):
+        problems.append(f"rejected/ holds documents of {name!r}, which is no stage")
     if before is not None and documents != before["kept"]:
         problems.append(f"{before['name']} kept {before['kept']}, documents/ holds {documents}")
     if problems:

@@ -75,7 +75,7 @@ setup(
             "t5x_style-train = t5x_style.train:main",
             "t5x_style-evaluate = t5x_style.evaluate:main",
             "t5x_style-generate = t5x_style.generate:main",
-            "t5x_style-crawl-documentation = beam_pipelines.crawl_documentation:main",
+            "t5x_style-crawl-documentation = beam_pipelines.sources.documentation.__main__:main",
             "t5x_style-clean-web = beam_pipelines.clean_web:main",
             "t5x_style-train-tokenizer = beam_pipelines.train_tokenizer:main",
             "t5x_style-cache-tasks = beam_pipelines.cache_tasks:main",

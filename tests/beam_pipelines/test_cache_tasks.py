@@ -391,3 +391,58 @@ def test_merge_histograms():
     lengths = [[0, 1, 9], [], [2, 3, 300]]
     merged = merge_histograms([LengthHistogram.of(part).counts for part in lengths])
     assert merged == LengthHistogram.of([length for part in lengths for length in part])
+
+
+USER_MODULE = """
+import os, seqio
+
+FOLDER = os.environ.get("T5X_STYLE_DATA_DIR", "nowhere")
+seqio.TaskRegistry.add(
+    "user_lines",
+    source=seqio.TextLineDataSource({"train": os.path.join(FOLDER, "part-*.txt")}),
+    preprocessors=[
+        lambda dataset: dataset.map(lambda line: {"targets": line}),
+        seqio.preprocessors.tokenize,
+        seqio.CacheDatasetPlaceholder(),
+        seqio.preprocessors.append_eos,
+    ],
+    output_features={"targets": seqio.Feature(seqio.ByteVocabulary())},
+)
+"""
+
+
+@pytest.mark.slow
+def test_user_module_in_worker_processes(tmp_path, monkeypatch):
+    write_lines(tmp_path / "lines")
+    (tmp_path / "user_tasks_of_a_test.py").write_text(USER_MODULE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("T5X_STYLE_DATA_DIR", "somewhere else")
+    contents = {}
+    try:
+        for workers in (1, 2):
+            output = tmp_path / f"cache{workers}"
+            plan = driver.prepare(
+                ["user_lines"],
+                modules=("user_tasks_of_a_test",),
+                output=str(output),
+                data_dir=str(tmp_path / "lines"),
+            )
+            with Runner(workers=workers) as runner:
+                (manifest,) = driver.cache(plan, runner)
+            assert manifest.examples == 9
+            contents[workers] = hashes(output), (output / "user_lines/train/manifest.json").read_bytes()
+    finally:
+        seqio.TaskRegistry.remove("user_lines")
+    assert contents[1] == contents[2]
+
+
+def test_few_bytes_are_not_worth_a_second_process(add_task, tmp_path):
+    add_task("texts", [*TOKENIZE, PLACEHOLDER])
+    plan = driver.prepare(["texts"], modules=("json",), output=str(tmp_path / "cache"))
+    assert sum(split.input_bytes for split in plan.splits) == sum(
+        path.stat().st_size for path in [*(tmp_path / "lines").iterdir(), tmp_path / "lines/part-1.txt"]
+    )
+    assert driver.choose_workers(plan, 8, "local") == 1
+    large = driver.dataclasses.replace(plan.splits[0], input_bytes=130 * 2**20)
+    assert driver.choose_workers(driver.dataclasses.replace(plan, splits=(large,)), 8, "local") == 3
+    assert driver.choose_workers(plan, 8, "dask") == 8

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import multiprocessing
+import os
 from collections import Counter, defaultdict
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -14,6 +15,7 @@ from absl import logging
 from beam_pipelines.sources.documentation.packages import Distribution, core_closure, distribution_sources
 from beam_pipelines.sources.documentation.packages import standard_library as standard_library_sources
 from beam_pipelines.sources.documentation.plan import Settings, Unit, plan
+from beam_pipelines.sources.documentation.pydoc_worker import end_with_parent
 from beam_pipelines.sources.documentation.units import COUNTS, counts_path, run_unit
 from t5x_style.errors import UserError
 from t5x_style.files import atomic_write_json, read_json, require_writable
@@ -83,14 +85,17 @@ def _check_config(folder: Path, config: dict[str, Any]) -> None:
 
 def _run_units(units: list[Unit], folder: Path, settings: Settings, workers: int) -> list[dict[str, Any]]:
     results = {unit.index: read_json(counts_path(folder, unit)) for unit in units if counts_path(folder, unit).exists()}
+    for left in folder.glob(".part-*.tmp"):  # of a killed run
+        left.unlink()
     waiting = [unit for unit in units if unit.index not in results]
     if results:
         logging.info("crawl: %d of %d parts were already there", len(results), len(units))
     with Progress("crawl documentation", total=len(units), unit="parts") as progress:
         progress.advance(len(results))
         # spawn: a fork of a process with threads (progress bar) may deadlock.
+        processes = max(1, min(workers, len(waiting)))
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(max(1, min(workers, len(waiting))), mp_context=context) as pool:
+        with ProcessPoolExecutor(processes, context, end_with_parent, (os.getpid(),)) as pool:
             futures = {pool.submit(run_unit, unit, folder, settings): unit for unit in waiting}
             try:
                 for future in as_completed(futures):

@@ -13,6 +13,8 @@ import os
 import pydoc
 import re
 import sys
+import threading
+import time
 import warnings
 
 # Larger pages mostly repeat inherited members: the tenth above 60,000 held two thirds of all module text.
@@ -74,7 +76,19 @@ def outcome_of(index: int, name: str, folder: str) -> str:
     return "ok"
 
 
+def end_with_parent(parent: int) -> None:
+    """Ends this process when the one that watches it is gone."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def main() -> None:
+    end_with_parent(os.getppid())
     pipe, folder = int(sys.argv[1]), sys.argv[2]
     with open(os.path.join(folder, "items.json"), encoding="utf-8") as file:
         items = json.load(file)

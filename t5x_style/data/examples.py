@@ -85,10 +85,13 @@ def _as_list(name: str, value: Sequence | np.ndarray) -> list | None:
         value = list(value)
         if value and all(isinstance(item, (bytes, str)) for item in value):
             return [item.encode("utf-8") if isinstance(item, str) else item for item in value]
-    array = np.asarray(value, np.int64) if isinstance(value, list) and not value else np.asarray(value)
+    try:
+        array = np.asarray(value, np.int64) if isinstance(value, list) and not value else np.asarray(value)
+    except ValueError as error:
+        raise UserError(f"feature {name!r} is ragged; a token shard holds flat lists only") from error
     if array.ndim != 1:
         raise UserError(f"feature {name!r} has {array.ndim} dimensions; a token shard holds flat lists only")
-    if array.dtype.kind in "iub":
+    if array.dtype.kind in "ib" or (array.dtype.kind == "u" and array.max(initial=0) < 2**63):
         return array.tolist()
     if array.dtype.kind == "f":
         return None

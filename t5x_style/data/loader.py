@@ -11,7 +11,7 @@ import numpy as np
 
 from t5x_style.data.batches import PAD
 from t5x_style.data.config import DataConfig
-from t5x_style.data.mixing import example_order
+from t5x_style.data.mixing import ExampleOrder
 from t5x_style.data.packing import Rows, SpecialIds
 from t5x_style.data.prefetch import Prefetcher
 from t5x_style.data.sources import Reader, Source, SourceSet, feature_lengths, resolve_sources
@@ -67,7 +67,7 @@ def open_loader(config: DataConfig, rows: Sequence[int] | None = None) -> Loader
     found = resolve_sources(config.cache_dir, config.name, config.split, objective, config.rates, config.unit)
     reader = Reader(config.cache_dir, found, objective)
     rates = _example_rates(config, found, reader)
-    order = example_order(
+    order = ExampleOrder(
         [source.name for source in found.sources],
         [source.manifest.examples for source in found.sources],
         rates,
@@ -78,7 +78,6 @@ def open_loader(config: DataConfig, rows: Sequence[int] | None = None) -> Loader
     )
     plan = StreamPlan(
         order=order,
-        size=None if config.repeat else len(order),
         streams=config.open_streams,
         reader=reader,
         objective=objective,

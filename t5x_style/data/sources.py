@@ -135,6 +135,9 @@ class Reader:
     """
 
     def __init__(self, cache_dir: str, source_set: SourceSet, objective: Objective):
+        from grain.sources import ArrayRecordDataSource
+
+        self._store_class = ArrayRecordDataSource
         self._folders = [Path(cache_dir) / s.name / s.manifest.split for s in source_set.sources]
         self._sources = source_set.sources
         self._required = objective.required
@@ -180,14 +183,12 @@ class Reader:
         if source in self._open:
             self._open.move_to_end(source)
             return self._open[source]
-        from grain.sources import ArrayRecordDataSource
-
         shards = [shard for shard in self._sources[source].manifest.shards if shard.examples]
         while self._open and self._open_shards + len(shards) > self._limit:
             self._close_one()
         # The counts come from the manifest: without them every shard would be opened to count its records.
         folder = self._folders[source]
-        self._open[source] = ArrayRecordDataSource([f"{folder / s.file}[0:{s.examples}]" for s in shards])
+        self._open[source] = self._store_class([f"{folder / s.file}[0:{s.examples}]" for s in shards])
         self._open_shards += len(shards)
         return self._open[source]
 

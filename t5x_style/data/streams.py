@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from t5x_style.data.mixing import named_seed
+from t5x_style.data.mixing import ExampleOrder, named_seed
 from t5x_style.data.objectives.objective import Objective
 from t5x_style.data.packing import Placed, Rows, SpecialIds, assemble_rows, assign_rows, segment_lengths
 from t5x_style.data.sources import Reader
@@ -79,14 +79,12 @@ class StreamPlan:
     """What all streams of a loader share.
 
     Attributes:
-      order: place -> (source, record), indexable, with a length if it is finite (see mixing.example_order).
-      size: number of places, or None if endless. streams: V.
+      order: place -> (source, record). streams: V.
       reader: of the examples. objective, length, packing, seed, shuffle: as in DataConfig.
       ids: padding and start id.
     """
 
-    order: Any
-    size: int | None
+    order: ExampleOrder
     streams: int
     reader: Reader
     objective: Objective
@@ -161,7 +159,9 @@ class RowStream:
         limit = self._window_rows(state.window)
         segments, after = self._fill(state, limit)
         if plan.packing and plan.objective.spec.packable:
-            sizes = np.array([pending.sizes for pending in segments], np.int64).reshape(len(segments), -1)
+            sizes = np.array([pending.sizes for pending in segments], np.int64).reshape(
+                len(segments), len(plan.lengths)
+            )
             row_of = assign_rows(sizes, list(plan.lengths.values()), limit, first=len(state.carried))
         else:
             row_of = np.where(np.arange(len(segments)) < limit, np.arange(len(segments)), -1)
@@ -219,8 +219,8 @@ class RowStream:
         """(number, segments) of the first example read ahead; reads more when there is none; None at the end."""
         if not self._read_ahead:
             numbers = range(self._read_next, self._read_next + _READ_AHEAD)
-            if self._plan.size is not None:
-                end = -(-(self._plan.size - self._index) // self._plan.streams)  # examples of this stream
+            if self._plan.order.size is not None:
+                end = -(-(self._plan.order.size - self._index) // self._plan.streams)  # examples of this stream
                 numbers = range(self._read_next, min(numbers.stop, max(self._read_next, end)))
             self._read_ahead.extend(zip(numbers, self._read(list(numbers))))
             self._read_next = numbers.stop

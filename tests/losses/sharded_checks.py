@@ -1,0 +1,118 @@
+"""Runs on 8 virtual devices in a process of its own (see test_sharded.py); prints one JSON line of findings."""
+
+import json
+import os
+import re
+import sys
+
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+os.environ["JAX_PLATFORMS"] = "cpu"
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from t5x_style import mesh as meshes
+from t5x_style.losses.chunked import token_log_probs
+from t5x_style.losses.cross_entropy import cross_entropy
+from t5x_style.models import build
+from t5x_style.models.presets.llama import llama
+
+BATCH, LENGTH, VOCAB, WIDTH = 8, 64, 500, 32
+MESHES = {
+    "fsdp": meshes.MeshConfig(data=1, fsdp=8),
+    "data_fsdp_tensor": meshes.MeshConfig(data=2, fsdp=2, tensor=2),
+    "context": meshes.MeshConfig(data=1, fsdp=2, context=2, tensor=2),
+    "zero1": meshes.MeshConfig(data=1, fsdp=8, tables=meshes.zero(1)),
+}
+COLLECTIVE = re.compile(r"= (.*?) (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?:-start)?\(")
+
+
+def shapes(text):
+    return [tuple(map(int, filter(None, dims.split(",")))) for dims in re.findall(r"\w+\[([\d,]*)\]", text)]
+
+
+def loop_collectives(hlo):
+    """Element counts of the collectives in the computations that a while loop reaches, and in all others."""
+    bodies, inside, outside = {}, [], []
+    name = None
+    for line in hlo.splitlines():
+        start = re.match(r"^(?:ENTRY )?%?([\w.\-]+) .*\{$", line)
+        if start:
+            name, bodies[start.group(1)] = start.group(1), []
+        elif name:
+            bodies[name].append(line)
+    reached, todo = set(), re.findall(r"body=%?([\w.\-]+)", hlo)
+    while todo:
+        name = todo.pop()
+        if name not in reached and name in bodies:
+            reached.add(name)
+            todo += re.findall(r"(?:calls|to_apply|body|condition)=%?([\w.\-]+)", "\n".join(bodies[name]))
+    for name, lines in bodies.items():
+        for line in lines:
+            found = COLLECTIVE.search(line)
+            if found:
+                sizes = [int(np.prod(shape)) for shape in shapes(found.group(1))]
+                (inside if name in reached else outside).append(max(sizes, default=0))
+    return inside, outside
+
+
+def main(scan):
+    config = llama(VOCAB, WIDTH, 2, 4, 2, tied_embeddings=scan, remat="full" if scan else "none", scan=scan)
+    graphdef, state = nnx.split(build(config, 0))
+    rng = np.random.default_rng(0)
+    tokens, targets = rng.integers(0, VOCAB, (2, BATCH, LENGTH))
+    weights = rng.choice([0.0, 1.0, 0.5], size=(BATCH, LENGTH)).astype(np.float32)
+    segments = np.sort(rng.integers(1, 4, (BATCH, LENGTH)), axis=1)
+
+    def loss(state, tokens, targets, weights, segments):
+        model = nnx.merge(graphdef, state)
+        hidden = model(tokens, segment_ids=segments)
+        fused = cross_entropy(model.head, hidden, targets, weights, z_loss=1e-3, chunk_size=16)[0]
+        parts = token_log_probs(model.head, hidden, targets, chunk_size=16, entropy=True)
+        return fused + jnp.sum(weights * (parts.entropy - parts.log_probs))
+
+    arrays = tokens, targets, weights, segments
+    expected = jax.jit(jax.value_and_grad(loss))(state, *arrays)
+    findings = {}
+    for name, mesh_config in MESHES.items():
+        mesh = meshes.make_mesh(mesh_config)
+        resolver = meshes.Resolver(mesh, mesh_config.tables)
+        is_variable = lambda leaf: isinstance(leaf, nnx.Variable)  # noqa: E731
+
+        def place(leaf, resolver=resolver):
+            axes = leaf.get_metadata()["out_sharding"]
+            return leaf.replace(jax.device_put(leaf[...], resolver.sharding(leaf.shape, axes, "parameters")))
+
+        placed = jax.tree.map(place, state, is_leaf=is_variable)
+        inputs = [jax.device_put(a, meshes.batch_sharding(mesh, mesh_config.tables, 2)) for a in arrays]
+        with meshes.use(mesh, mesh_config.tables):
+            compiled = jax.jit(jax.value_and_grad(loss)).lower(placed, *inputs).compile()
+            value, gradient = compiled(placed, *inputs)
+        differences = [
+            float(np.max(np.abs(np.asarray(a) - np.asarray(b))))
+            for a, b in zip(jax.tree.leaves(gradient), jax.tree.leaves(expected[1]))
+        ]
+        hlo = compiled.as_text()
+        inside, outside = loop_collectives(hlo)
+        padded = config.padded_vocab_size
+        local_tokens = BATCH * LENGTH // 8
+        findings[name] = {
+            "value": abs(float(value) - float(expected[0])) / abs(float(expected[0])),
+            "gradient": max(differences),
+            "inside": max(inside, default=0),
+            "outside": max(outside, default=0),
+            "table": padded * WIDTH,
+            # any array holding the scores of all of a device's tokens, whole or split over tensor=2
+            "scores": [
+                shape
+                for shape in set(shapes(hlo))
+                if shape and shape[-1] in (padded, padded // 2) and int(np.prod(shape[:-1])) >= local_tokens
+            ],
+        }
+    sys.stdout.write(json.dumps(findings) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] == "scan")

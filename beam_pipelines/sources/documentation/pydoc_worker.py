@@ -8,6 +8,7 @@ Each page goes to FOLDER/<index>.html; each outcome is one line in the pipe: `<i
 
 import importlib
 import importlib.abc
+import inspect
 import json
 import os
 import pydoc
@@ -19,6 +20,9 @@ import warnings
 
 # Larger pages mostly repeat inherited members: the tenth above 60,000 held two thirds of all module text.
 MAX_CHARACTERS = 60_000
+# Each member of a class, inherited ones too, takes about 150 characters: known to be too large before seconds go into
+# it (of 461 modules none above this made a page that would have been kept).
+MAX_MEMBERS = 400
 # Optional imports that would take longer than everything else together.
 BLOCKED = {"tensorflow", "torch", "seqio", "apache_beam", "tensorflow_datasets", "tensorflow_text", "keras", "tkinter"}
 
@@ -56,9 +60,26 @@ def scrub(page: str, home: str) -> str:
     return page
 
 
+def class_members(module) -> int:
+    """Members of the classes that pydoc lists in full: those in `__all__`, else those the module defines."""
+    public = getattr(module, "__all__", None)
+    own = [
+        value
+        for name, value in inspect.getmembers(module, inspect.isclass)
+        if (name in public if public is not None else (inspect.getmodule(value) or module) is module)
+    ]
+    return sum(max(0, len(dir(each)) - len(dir(object))) for each in own)
+
+
+class TooLarge(Exception):
+    """The module's page is not wanted."""
+
+
 def render(name: str, home: str) -> str:
     """The pydoc page of a module."""
     module = importlib.import_module(name)
+    if class_members(module) > MAX_MEMBERS:
+        raise TooLarge(f"classes with over {MAX_MEMBERS} members")
     document = _Document()
     return scrub(document.page(pydoc.describe(module), document.document(module, name)), home)
 
@@ -67,6 +88,8 @@ def outcome_of(index: int, name: str, folder: str) -> str:
     """Renders one module; `ok` or the reason why there is no page."""
     try:
         page = render(name, folder)
+    except TooLarge as error:
+        return str(error)
     except BaseException as error:  # noqa: BLE001 (whatever a module raises, SystemExit too, is a counted reason)
         return type(error).__name__
     if len(page) > MAX_CHARACTERS:

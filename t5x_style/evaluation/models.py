@@ -79,6 +79,7 @@ def open_model(model: Named, batch_size: int) -> tuple[Functions, Vocabulary]:
       UserError: the checkpoint does not fit the architecture.
     """
     from t5x_style import decoding
+    from t5x_style.evaluation import ranking
 
     loaded = model_dir.load_model(model.path, model.step)
     vocabulary, start = loaded.vocabulary, prompts.start_id(loaded.vocabulary)
@@ -91,6 +92,6 @@ def open_model(model: Named, batch_size: int) -> tuple[Functions, Vocabulary]:
         return decoding.generate(module, begun(inputs), max_new_tokens, eos_id=vocabulary.eos_id, batch_size=batch_size)
 
     def score(inputs: Tokens, targets: Tokens) -> list[float]:
-        return decoding.score(module, begun(inputs), targets, batch_size=batch_size).log_probs.tolist()
+        return ranking.score(module, begun(inputs), targets, batch_size)
 
     return Functions(predict, score), vocabulary

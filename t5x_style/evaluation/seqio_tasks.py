@@ -129,7 +129,9 @@ def load(name: str, split: str, max_examples: int | None) -> TaskData:
         raise UserError(f"Task {name!r} has no split {split!r}; it has {', '.join(task.splits)}")
     if "targets" not in task.output_features or not set(task.output_features) <= {"inputs", "targets"}:
         raise UserError(f"Task {name!r} has features {sorted(task.output_features)}; needed are inputs and targets")
-    dataset = task.get_dataset(sequence_length=None, split=split, shuffle=False, num_epochs=1, seed=42)
+    dataset = task.get_dataset(
+        sequence_length=None, split=split, shuffle=False, num_epochs=1, seed=42, try_in_mem_cache=False
+    )
     examples, groups = [], []
     for group, example in _thinned(dataset.as_numpy_iterator(), _stride(task, split, max_examples), max_examples):
         examples.append(example)

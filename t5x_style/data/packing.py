@@ -3,7 +3,7 @@
 `assign_rows` decides, `assemble_rows` copies. A window is `first-fit decreasing`: what was left over from the window
 before comes first, then the segments from the longest to the shortest, each into the first row with room for it. A
 segment that finds no room is left over for the next window, so no token is ever dropped. (First-fit decreasing needs
-at most 11/9 of the optimal number of rows plus 6/9: Dosa 2007. Measured on the quickstart's documents: see
+at most 11/9 of the optimal number of rows plus 6/9: Dosa 2007. Padding measured on documents and instructions: see
 docs/data_loading.md.)
 """
 

@@ -25,7 +25,9 @@ def check_rows(rows: Sequence[Sequence[int]], vocab_size: int, what: str) -> Non
         low, high = min(row), max(row)
         if low < 0 or high >= vocab_size:
             wrong = low if low < 0 else high
-            raise UserError(f"{what} {index} holds id {wrong}, outside the vocabulary of {vocab_size}; check the tokenizer")
+            raise UserError(
+                f"{what} {index} holds id {wrong}, outside the vocabulary of {vocab_size}; check the tokenizer"
+            )
 
 
 def left_padded(rows: Sequence[Sequence[int]], batch: int, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -48,7 +48,7 @@ def empty(config: DecoderConfig, policy: DtypePolicy, batch: int, slots: int) ->
 def prepare(model: Decoder) -> Decoder:
     """The same model with every layer's weights as arrays of their own, matrices in the compute dtype; once, on load.
 
-    Decoding on stacked weights copies each layer out of the stack at every token. A prepared model is returned as it is.
+    Decoding on stacked weights copies each layer out of the stack at every token. A prepared model is returned as is.
     """
     if not any(isinstance(segment, TrunkSegment) for segment in model.trunk.segments):
         return model
@@ -57,7 +57,9 @@ def prepare(model: Decoder) -> Decoder:
     with nnx.use_eager_sharding(False):
         for _, module in nnx.iter_modules(prepared):
             if isinstance(module, (Linear, Embedding)):  # norms stay: they compute in the reductions dtype
-                for parameter in jax.tree.leaves(nnx.state(module), is_leaf=lambda leaf: isinstance(leaf, nnx.Variable)):
+                for parameter in jax.tree.leaves(
+                    nnx.state(module), is_leaf=lambda leaf: isinstance(leaf, nnx.Variable)
+                ):
                     parameter.set_value(parameter.get_value().astype(dtype))
         prepared.trunk.segments = nnx.List([UnstackedSegment(segment) for segment in prepared.trunk.segments])
     return prepared

@@ -14,7 +14,7 @@ from flax import nnx
 
 from t5x_style.decoding import cache as kv
 from t5x_style.decoding.buckets import MIN_LENGTH, bucket, check_rows, left_padded
-from t5x_style.decoding.sampling import Sampling, sample
+from t5x_style.decoding.sampling import GREEDY, Sampling, sample
 from t5x_style.errors import UserError
 from t5x_style.models.decoder import Decoder
 
@@ -43,7 +43,7 @@ def generate(
     max_new_tokens: int,
     *,
     eos_id: int | None = None,
-    sampling: Sampling = Sampling(),
+    sampling: Sampling = GREEDY,
     seed: int = 0,
     row_seeds: Sequence[int] | None = None,
     batch_size: int = 32,

@@ -36,6 +36,9 @@ class Sampling:
             raise UserError(f"Sampling.top_p is {self.top_p}; give a number above 0 and at most 1")
 
 
+GREEDY = Sampling()
+
+
 def restrict(logits: jax.Array, sampling: Sampling) -> jax.Array:
     """Logits [B, V] after temperature, -inf outside the top-k and top-p sets.
 

@@ -18,7 +18,7 @@ from t5x_style.models.decoder import Decoder
 
 
 class Scores(NamedTuple):
-    """Per example: log_probs float64 [N], natural log, summed over the target; tokens int64 [N], the target's length."""
+    """Per example: log_probs float64 [N], natural log, summed over the target; tokens int64 [N], its length."""
 
     log_probs: np.ndarray
     tokens: np.ndarray

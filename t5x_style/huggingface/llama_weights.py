@@ -112,4 +112,6 @@ def _check_family(config: DecoderConfig) -> None:
     plain = len(config.segments) == 1 and len(config.segments[0].pattern) == 1 and not config.segments[0].shared
     layer = config.layers[0]
     if not plain or layer.placement != "pre" or not layer.mlp.gated or layer.norm.kind != "rmsnorm":
-        raise UserError("this configuration is no LLaMA (one stack of gated pre-norm RMSNorm layers); choose its family")
+        raise UserError(
+            "this configuration is no LLaMA (one stack of gated pre-norm RMSNorm layers); choose its family"
+        )

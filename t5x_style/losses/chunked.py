@@ -181,9 +181,7 @@ def summed_cross_entropy(
         return total, (_cast_like(d_parameters, parameters), d_hidden, loss.astype(weights.dtype))
 
     def apply_backward(gradients: Any, cotangent: SummedCrossEntropy) -> tuple[Any, Any, None, Any]:
-        d_parameters, d_hidden, d_weights = jax.tree.map(
-            lambda g: (g * cotangent.loss).astype(g.dtype), gradients
-        )
+        d_parameters, d_hidden, d_weights = jax.tree.map(lambda g: (g * cotangent.loss).astype(g.dtype), gradients)
         return d_parameters, d_hidden, None, d_weights
 
     apply.defvjp(apply_forward, apply_backward)

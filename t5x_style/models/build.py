@@ -7,11 +7,11 @@ import math
 import jax
 from flax import nnx
 
-from t5x_style.models.config import DecoderConfig, DtypePolicy
+from t5x_style.models.config import FLOAT32, DecoderConfig, DtypePolicy
 from t5x_style.models.decoder import Decoder
 
 
-def build(config: DecoderConfig, rngs: nnx.Rngs | int = 0, policy: DtypePolicy = DtypePolicy()) -> Decoder:
+def build(config: DecoderConfig, rngs: nnx.Rngs | int = 0, policy: DtypePolicy = FLOAT32) -> Decoder:
     """A model with drawn weights.
 
     Args:
@@ -24,7 +24,7 @@ def build(config: DecoderConfig, rngs: nnx.Rngs | int = 0, policy: DtypePolicy =
         return Decoder(config, policy=policy, rngs=rngs)
 
 
-def abstract(config: DecoderConfig, policy: DtypePolicy = DtypePolicy()) -> Decoder:
+def abstract(config: DecoderConfig, policy: DtypePolicy = FLOAT32) -> Decoder:
     """The model with ShapeDtypeStructs for arrays: no memory, no computation."""
     return nnx.eval_shape(lambda: build(config, 0, policy))
 

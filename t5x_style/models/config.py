@@ -54,6 +54,9 @@ class DtypePolicy:
         return jnp.dtype(getattr(self, part))
 
 
+FLOAT32 = DtypePolicy()
+
+
 @dataclasses.dataclass(frozen=True)
 class RopeScaling:
     """Stretches rotary frequencies for longer contexts.

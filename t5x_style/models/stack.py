@@ -121,7 +121,9 @@ class Trunk(nnx.Module):
         return x_BLD, tuple(written)
 
 
-def _layer_function(graphdef: Any, context: Context, remat: str, scanned: bool) -> Callable[[Any, jax.Array], jax.Array]:
+def _layer_function(
+    graphdef: Any, context: Context, remat: str, scanned: bool
+) -> Callable[[Any, jax.Array], jax.Array]:
     def apply(state: Any, x_BLD: jax.Array) -> jax.Array:
         return nnx.merge(graphdef, state)(x_BLD, context)[0]
 

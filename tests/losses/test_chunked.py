@@ -9,14 +9,14 @@ from flax import nnx
 from t5x_style.losses.chunked import summed_cross_entropy, token_log_probs
 from t5x_style.losses.cross_entropy import cross_entropy
 from t5x_style.models import DtypePolicy
-from t5x_style.models.config import HeadSpec
+from t5x_style.models.config import FLOAT32, HeadSpec
 from t5x_style.models.layers.embedding import Head
 
 VOCAB, PADDED, WIDTH = 50, 64, 12
 HEADS = {"plain": HeadSpec(), "biased": HeadSpec(bias=True), "scaled": HeadSpec(scale=0.3, softcap=2.0)}
 
 
-def make_head(spec=HeadSpec(), seed=0, policy=DtypePolicy()):
+def make_head(spec=HEADS["plain"], seed=0, policy=FLOAT32):
     keys = jax.random.split(jax.random.key(seed), 2)
     table = nnx.Param(jax.random.normal(keys[0], (PADDED, WIDTH)))
     bias = nnx.Param(jax.random.normal(keys[1], (PADDED,))) if spec.bias else None

@@ -54,7 +54,10 @@ def test_equals_the_naive_form(name, length):
     row = lambda array, b: None if array is None else array[b]  # noqa: E731
     mask = np.array(
         [
-            [[sees(i, j, causal, window, row(segments, b), row(prefix, b)) for j in range(length)] for i in range(length)]
+            [
+                [sees(i, j, causal, window, row(segments, b), row(prefix, b)) for j in range(length)]
+                for i in range(length)
+            ]
             for b in range(2)
         ]
     )

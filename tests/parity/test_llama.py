@@ -1,4 +1,4 @@
-"""LLaMA against transformers on torch: logits and gradients equal, in several configurations, weights there and back."""
+"""LLaMA against transformers on torch: logits and gradients equal, several configurations, weights both ways."""
 
 import importlib.util
 
@@ -117,7 +117,7 @@ def tokens_of(config, batch=3, length=70):
 
 @pytest.mark.parametrize("name", CASES)
 def test_logits_and_gradients(name):
-    theirs, weights, config, model = pair(**CASES[name])
+    theirs, _, config, model = pair(**CASES[name])
     tokens = tokens_of(config)
     result = theirs(torch.tensor(tokens), labels=torch.tensor(tokens))
     logits = model.head.logits(model(jnp.asarray(tokens)))
@@ -155,7 +155,7 @@ def test_import_export_is_bit_identical(name):
 def test_left_padding_and_greedy_generation_equal_transformers():
     from t5x_style.decoding import generate, prepare
 
-    theirs, _, config, model = pair(num_key_value_heads=2)
+    theirs, _, _, model = pair(num_key_value_heads=2)
     prompts = [[5, 6, 7], [8], list(range(10, 27))]
     ours = generate(prepare(model), prompts, 24)
     for prompt, drawn in zip(prompts, ours):

@@ -34,7 +34,13 @@ class Mlp(nnx.Module):
 
         def inward() -> Linear:
             return Linear(
-                (embed_dim,), (spec.hidden,), axes=("embed", "mlp"), policy=policy, rngs=rngs, bias=spec.bias, stddev=stddev
+                (embed_dim,),
+                (spec.hidden,),
+                axes=("embed", "mlp"),
+                policy=policy,
+                rngs=rngs,
+                bias=spec.bias,
+                stddev=stddev,
             )
 
         self.gate = inward() if spec.gated else None

@@ -10,6 +10,8 @@ Published sizes (LLaMA, table 2; LLaMA 2, table 1; The Llama 3 Herd of Models, t
 
 from __future__ import annotations
 
+from typing import Literal
+
 from t5x_style.models import config as parts
 
 
@@ -28,8 +30,8 @@ def llama(
     attention_bias: bool = False,
     mlp_bias: bool = False,
     vocab_multiple: int = 128,
-    init: parts.InitSpec = parts.InitSpec(),
-    remat: str = "full",
+    init: parts.InitSpec | None = None,
+    remat: Literal["none", "full", "dots"] = "full",
     scan: bool = True,
 ) -> parts.DecoderConfig:
     """The configuration of a LLaMA-style decoder.
@@ -70,7 +72,7 @@ def llama(
         segments=(parts.Segment((layer,), layers),),
         final_norm=norm,
         tied_embeddings=tied_embeddings,
-        init=init,
+        init=parts.InitSpec() if init is None else init,
         remat=remat,
         scan=scan,
     )

@@ -233,5 +233,4 @@ def _run(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    logging.set_verbosity(logging.INFO)
     raise SystemExit(main())

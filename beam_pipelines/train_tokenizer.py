@@ -137,5 +137,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    logging.set_verbosity(logging.INFO)
     raise SystemExit(main())

@@ -5,13 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
+from t5x_style import logs
+
 
 class UserError(Exception):
     """Bad input: the message is one line naming what, where and the remedy. Entry points exit with code 2."""
 
 
 def run_main(function: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None = None) -> int:
-    """Runs an entry point and turns its outcome into an exit code.
+    """Sets logging up, runs an entry point, and turns its outcome into an exit code.
 
     Args:
       function: takes the arguments after the program name, returns an exit code or None for 0.
@@ -20,6 +22,7 @@ def run_main(function: Callable[[Sequence[str]], int | None], argv: Sequence[str
     Returns:
       The function's own code; 2 for a UserError (printed as one `error: ...` line); 130 after Ctrl-C.
     """
+    logs.configure()
     try:
         return function(sys.argv[1:] if argv is None else argv) or 0
     except UserError as error:

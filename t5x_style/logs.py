@@ -21,9 +21,11 @@ class _Ours(logging.Filter):
 def configure() -> None:
     """Sets the level to INFO, a short format with the time, and the filter; entry points call it once."""
     absl_logging.set_verbosity(absl_logging.INFO)
+    root = logging.getLogger()
+    for known in [known for known in root.handlers if type(known) is logging.StreamHandler]:
+        root.removeHandler(known)  # what an early logging call set up: every line would come twice
     absl_logging.use_absl_handler()
     handler = absl_logging.get_absl_handler()
-    logging.getLogger().handlers[:] = [handler]
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     if not any(isinstance(known, _Ours) for known in handler.filters):
         handler.addFilter(_Ours())

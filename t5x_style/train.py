@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from absl import logging
 
-from t5x_style import config, logs
+from t5x_style import config
 from t5x_style.errors import run_main
 
 
@@ -24,7 +24,6 @@ def _main(argv: Sequence[str]) -> int:
     parser.add_argument("--num_processes", type=int, help="how many processes the run has")
     parser.add_argument("--process_id", type=int, help="which of them this is, from 0")
     arguments, bindings = config.parse_arguments(parser, argv)
-    logs.configure()
 
     # The configuration is built and checked before jax touches a device.
     from t5x_style import model_dir

@@ -176,14 +176,32 @@ class Runner:
             raise UserError(f"--runner {self.kind}: {error}") from error
         yield pipeline
         portable.check(pipeline)
-        result = pipeline.run()
+        if self.kind == LOCAL:  # it raises what it logs
+            standard_logging.getLogger("apache_beam.runners.common").setLevel(standard_logging.CRITICAL)
         try:
-            state = result.wait_until_finish()
-        finally:
-            if self.kind == DASK:
-                result.client.close()
+            result = pipeline.run()
+            try:
+                state = result.wait_until_finish()
+            finally:
+                if self.kind == DASK:
+                    result.client.close()
+        except Exception as error:
+            _raise_original(error)
+            raise
         if state != "DONE":
             raise RuntimeError(f"job {label} ended in state {state}")
+
+
+def _raise_original(error: BaseException) -> None:
+    """Raises the Ctrl-C or the UserError that Beam wrapped into `error`, if there is one."""
+    seen: BaseException | None = error
+    original: BaseException | None = None
+    while seen is not None:
+        if isinstance(seen, (KeyboardInterrupt, UserError)):
+            original = seen  # the innermost is without Beam's additions
+        seen = seen.__cause__ or seen.__context__
+    if original is not None:
+        raise original
 
 
 def call_batch(function: Callable[[Unit], None], batch: Sequence[Unit]) -> list[int]:

@@ -105,6 +105,7 @@ class ExtractProcess:
                 pass_fds=[theirs.fileno()],
                 env=environment,
                 stdin=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C is the parent's; the child ends when the connection does
             )
         connection = self._connection = Connection(ours.detach())
         try:
@@ -142,18 +143,19 @@ class ExtractProcess:
 
 def serve(descriptor: int) -> None:
     """The child's loop: receives (content, charset), sends Extracted or a Verdict, until the parent closes."""
-    connection = Connection(descriptor)
+    with contextlib.suppress(EOFError, ConnectionError):
+        _serve(Connection(descriptor))
+
+
+def _serve(connection: Connection) -> None:
     parameters: Extract = connection.recv()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _end_with_parent()
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     extract_page(b"<html><body><p>warm</p></body></html>", "", parameters.method)  # imports stay off the pages' clocks
     _limit_memory(parameters.memory_mb)
     connection.send(_READY)
     while True:
-        try:
-            content, charset = connection.recv()
-        except (EOFError, ConnectionResetError):
-            return
+        content, charset = connection.recv()
         signal.setitimer(signal.ITIMER_REAL, parameters.timeout)
         try:
             outcome: Extracted | Verdict = extract_page(content, charset, parameters.method)
@@ -163,6 +165,15 @@ def serve(descriptor: int) -> None:
             outcome = Verdict(f"parse_error_{type(error).__name__}")
         signal.setitimer(signal.ITIMER_REAL, 0)
         connection.send(outcome)
+
+
+def _end_with_parent() -> None:
+    """Where the kernel can (Linux), a child deep in a page does not outlive a killed worker until its alarm."""
+    if sys.platform == "linux":
+        import ctypes
+
+        set_parent_death_signal = 1  # PR_SET_PDEATHSIG in <sys/prctl.h>
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
 
 
 def _limit_memory(megabytes: int) -> None:

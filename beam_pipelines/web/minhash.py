@@ -18,7 +18,9 @@ from beam_pipelines.web.document import Document
 from beam_pipelines.web.hashing import combine, constants, mix
 from beam_pipelines.web.words import normalised_words
 
-_COLUMNS = 1024  # shingles hashed at a time: [hashes, columns] stays in the processor's cache
+# Cells of one block of shingles x functions and its width: 512 KB stay in the processor's cache. Functions lie along
+# the rows, where the minimum over shingles is a vector operation: 0.55 ns a cell against 0.8 the other way round.
+_CELLS, _WIDTH = 131_072, 4096
 _MAX_KNOWN_WORDS = 500_000
 _KNOWN_WORDS: dict[str, int] = {}  # a pure function's cache, emptied when full
 
@@ -81,18 +83,24 @@ def shingles(words: list[str], n: int) -> np.ndarray:
 
 @lru_cache(maxsize=8)
 def _functions(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The hash functions x -> a x + b mod 2^32: odd a, any b; both uint32 [count, 1]."""
+    """The hash functions x -> a x + b mod 2^32: odd a, any b; both uint32 [count]."""
     numbers = constants(2 * count, seed) >> np.uint64(32)
-    a = (numbers[:count] | np.uint64(1)).astype(np.uint32)
-    return a[:, None], numbers[count:].astype(np.uint32)[:, None]
+    return (numbers[:count] | np.uint64(1)).astype(np.uint32), numbers[count:].astype(np.uint32)
 
 
 def signature(hashes: np.ndarray, count: int, seed: int) -> np.ndarray:
     """uint32 [count]: the minimum of each of `count` hash functions over the shingles, uint32 [shingles > 0]."""
     a, b = _functions(count, seed)
     result = np.full(count, 0xFFFFFFFF, np.uint32)
-    for start in range(0, len(hashes), _COLUMNS):
-        block = a * hashes[start : start + _COLUMNS]  # [count, columns], modulo 2^32 by itself
-        block += b
-        np.minimum(result, block.min(axis=1), out=result)
+    width = min(count, _WIDTH)
+    height = max(1, min(_CELLS // width, len(hashes)))
+    buffer = np.empty((height, width), np.uint32)
+    for left in range(0, count, width):
+        own_a, own_b, smallest = (values[left : left + width] for values in (a, b, result))
+        for top in range(0, len(hashes), height):
+            part = hashes[top : top + height, None]
+            block = buffer[: len(part), : len(own_a)]  # [shingles, functions], modulo 2^32 by itself
+            np.multiply(part, own_a, out=block)
+            block += own_b
+            np.minimum(smallest, block.min(axis=0), out=smallest)
     return result

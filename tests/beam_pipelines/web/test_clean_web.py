@@ -256,6 +256,43 @@ def test_mistakes_give_one_line_and_code_2(crawl, cleaned, tmp_path, capsys, mon
     assert not (tmp_path / "out" / "work").exists()
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_mistake_that_only_a_worker_can_see(crawl, tmp_path, capsys, workers):
+    more = ["--gin.language.Language.model='nowhere.ftz'", "--workers", workers]
+    assert "nowhere.ftz" in failing(capsys, arguments(crawl, tmp_path / "out", *more))
+
+
+def test_ctrl_c(crawl, tmp_path):
+    """One line, code 130, no process left; the next run goes on (see the kill tests)."""
+    output = tmp_path / "out"
+    more = ["--workers", "2", "--gin.extract.Extract.timeout=60.0"]  # one page keeps the first job busy
+    command = [sys.executable, "-m", "beam_pipelines.clean_web", *arguments(crawl, output), *more]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not list((output / "work" / "00-read").glob("unit-a*.json")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    errors = process.communicate(timeout=30)[1].strip().splitlines()
+    assert process.returncode == 130
+    assert errors == ["interrupted: run the same command again to continue"]
+    with pytest.raises(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.killpg(process.pid, 0)
+            time.sleep(0.05)
+
+
+def test_remote_output(crawl, cleaned):
+    """fsspec's in-memory files stand for a bucket."""
+    with Runner() as runner:
+        stats = pipeline.clean(recipe(), inputs(crawl)[:2], "memory://bucket/out", runner)
+    assert stats["documents"] == 30 + 19
+    assert storage.list_files("memory://bucket/out/documents", "") == ["a.warc.gz.parquet", "b.warc.gz.parquet"]
+    with storage.open_read("memory://bucket/out/documents/a.warc.gz.parquet") as file:
+        ids = pq.read_table(file).column("id").to_pylist()
+    assert ids == pq.read_table(cleaned / "documents" / "a.warc.gz.parquet").column("id").to_pylist()
+
+
 def test_an_output_of_something_else_is_refused(crawl, cleaned, tmp_path, capsys):
     output = copy(cleaned, tmp_path / "out")
     message = failing(capsys, arguments(crawl, output, "--gin.MIN_WORDS=49"))

@@ -152,7 +152,7 @@ def _find_includes() -> None:
         except UserError:
             return False
 
-    reader = (lambda name: open(find_gin_file(name)), exists)
+    reader = (lambda name: open(find_gin_file(name), encoding="utf-8"), exists)  # noqa: SIM115 (gin closes it)
     if not getattr(gin.config, "_t5x_style_includes", False):
         gin.config._FILE_READERS.insert(0, reader)
         gin.config._t5x_style_includes = True

@@ -10,7 +10,7 @@ import pytest
 from t5x_style import config
 from t5x_style.errors import UserError
 
-MODULE = '''
+MODULE = """
 import dataclasses
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Run:
     other: Inner | None = None
     names: tuple[str, ...] = ()
     steps: int = 3
-'''
+"""
 BASE = """
 from __gin__ import dynamic_registration
 import gin_test_module

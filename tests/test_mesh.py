@@ -85,7 +85,9 @@ def test_eight_devices():
     import os
 
     environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
-    found = json.loads(subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True).stdout)
+    found = json.loads(
+        subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True).stdout
+    )
     assert found["shape"] == {"data": 2, "fsdp": 2, "stage": 1, "context": 1, "tensor": 2, "expert": 1}
     assert found["spec"] == [["data", "fsdp"], None, "tensor"]
     assert found["odd"] == [None, None, "tensor"]

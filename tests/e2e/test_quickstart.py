@@ -70,7 +70,7 @@ def test_both_runs_reached_their_last_step_and_learned(finished):
 def test_report_is_self_contained(finished):
     html = (finished / "tune" / "report.html").read_text()
     assert html.count("<svg") + html.count("data:image/png;base64") >= 3
-    assert "src=\"http" not in html
+    assert 'src="http' not in html
     assert "<link" not in html
 
 

@@ -42,7 +42,9 @@ def make_tokenizer(folder: Path) -> Path:
     if not path.exists():
         path.parent.mkdir(parents=True)
         rng = np.random.default_rng(0)
-        words = ["".join(chr(97 + letter) for letter in rng.integers(0, 12, size=rng.integers(2, 6))) for _ in range(60)]
+        words = [
+            "".join(chr(97 + letter) for letter in rng.integers(0, 12, size=rng.integers(2, 6))) for _ in range(60)
+        ]
         texts = [" ".join(rng.choice(words, size=12)) for _ in range(200)]
         sentencepiece.SentencePieceTrainer.Train(
             sentence_iterator=iter(texts),
@@ -59,7 +61,7 @@ def make_tokenizer(folder: Path) -> Path:
 
 
 def make_cache(folder: Path) -> None:
-    """Train and validation shards of a Task `toy` whose sequences count upwards, so that there is something to learn."""
+    """Train and validation shards of a Task `toy` whose sequences count upwards: easy to learn."""
     from t5x_style.data.manifest import Feature, VocabularyInfo
     from t5x_style.data.shards import write_cache
     from t5x_style.data.vocabulary import Vocabulary

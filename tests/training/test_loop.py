@@ -146,7 +146,7 @@ def test_init_from_starts_with_its_parameters(folder):
         (("MODEL_DIR='{folder}/straight'", "llama.embed_dim=64"), "embed_dim is 32, configured is 64"),
         (("MODEL_DIR='{folder}/x'", "TrainRun.init_from='{folder}'"), "is no MODEL_DIR"),
         (("MODEL_DIR='{folder}/x'", "TASK='nothing'"), "python -m beam_pipelines.cache_tasks --task nothing"),
-        (("MODEL_DIR='{folder}/x'", "llama.vocab_size=100"), "has 128 ids, the model only 100"),
+        (("MODEL_DIR='{folder}/y'", "llama.vocab_size=100"), "has 128 ids, the model only 100"),
         (("MODEL_DIR='{folder}/x'", "MeshConfig.fsdp=3"), "needs a multiple of 3 devices"),
         (("MODEL_DIR='{folder}/x'", "--num_processes=2"), "go together"),
     ],
@@ -160,7 +160,10 @@ def test_mistakes_are_one_line(folder, bindings, message):
 
 def test_divergence_stops_the_run_with_advice(folder):
     errors = finish(
-        start(folder, "MODEL_DIR='{folder}/nan'", "PEAK_LEARNING_RATE=1e30", "WARMUP_STEPS=0", "GuardConfig.patience=3"), 2
+        start(
+            folder, "MODEL_DIR='{folder}/nan'", "PEAK_LEARNING_RATE=1e30", "WARMUP_STEPS=0", "GuardConfig.patience=3"
+        ),
+        2,
     )
     assert "updates in a row were not finite" in errors
     assert "Traceback" not in errors

@@ -86,7 +86,12 @@ def test_adamw_against_the_formula():
 
 
 def test_decay_mask_sees_through_stacked_layers():
-    axes = {"norm": ("layers", "embed"), "matrix": ("layers", "embed", "mlp"), "table": ("vocab", "embed"), "b": ("mlp",)}
+    axes = {
+        "norm": ("layers", "embed"),
+        "matrix": ("layers", "embed", "mlp"),
+        "table": ("vocab", "embed"),
+        "b": ("mlp",),
+    }
     assert optimizers.matrices(axes) == {"norm": False, "matrix": True, "table": True, "b": False}
 
 

@@ -34,7 +34,6 @@ def _main(argv: Sequence[str]) -> None:
     from beam_pipelines.web.pipeline import clean
     from beam_pipelines.web.recipe import CleanWeb
 
-    logging.set_verbosity(logging.INFO)
     parser = _parser()
     own, beam_options = runners.split_arguments(parser, argv)
     arguments, bindings = config.parse_arguments(parser, own)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from absl import flags
 from absl import logging as absl_logging
 
 _ROOT = Path(__file__).parent.parent
@@ -20,6 +21,8 @@ class _Ours(logging.Filter):
 
 def configure() -> None:
     """Sets the level to INFO, a short format with the time, and the filter; entry points call it once."""
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()  # else absl warns that flags, which this project does not use, are unread
     absl_logging.set_verbosity(absl_logging.INFO)
     root = logging.getLogger()
     for known in [known for known in root.handlers if type(known) is logging.StreamHandler]:

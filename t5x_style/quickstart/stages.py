@@ -94,6 +94,7 @@ def _clean(output: Path, size: Size, inputs: list[str] | None, workers: int) -> 
     arguments = (
         *("-m", "beam_pipelines.clean_web", "--input", *(inputs or [str(output / "crawl" / "*.warc.gz")])),
         *("--output", str(output / "web"), "--gin_file", "web/quickstart.gin", "--workers", str(workers)),
+        *(() if inputs else ("--gin.SOURCE='documentation'",)),
     )
 
     def check() -> None:

@@ -14,8 +14,6 @@ import dataclasses
 import typing
 from collections.abc import Sequence
 
-from absl import logging
-
 from t5x_style import config
 from t5x_style.errors import run_main
 from t5x_style.evaluation.run import EvaluationRun
@@ -80,7 +78,6 @@ def parse(argv: Sequence[str]) -> EvaluationRun:
 def _main(argv: Sequence[str]) -> int:
     run = parse(argv)
     run.check()
-    logging.set_verbosity(logging.INFO)
 
     from t5x_style.evaluation.evaluate_models import evaluate
 

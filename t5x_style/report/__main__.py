@@ -22,7 +22,6 @@ def _main(argv: Sequence[str]) -> int:
     parser.add_argument("--evaluation", help="results of t5x_style.evaluate; default: evaluation.json in the folders")
     parser.add_argument("--output", help="the HTML file; default: MODEL_DIR/report.html")
     arguments = parser.parse_args(argv)
-    logging.set_verbosity(logging.INFO)
 
     from t5x_style.report import write_report
 

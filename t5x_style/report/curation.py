@@ -46,7 +46,8 @@ def section(sources: Sources) -> Markup:
         rejected = sum(sum(stage["rejected"].values()) for stage in stages)
         text = f"The funnel adds up: {first:,} in = {last:,} kept + {rejected:,} rejected, and so does every stage."
         verdict = markup.element("p", text, class_="good")
-    return markup.join([_plot(stages), verdict, _table(stages), _records(stats.get("records"))])
+    crawl = sources.json("crawl/crawl.json")
+    return markup.join([_plot(stages), verdict, _table(stages), _records(stats.get("records")), _crawl(crawl)])
 
 
 def _plot(stages: Sequence[Mapping[str, Any]]) -> Markup:
@@ -54,7 +55,7 @@ def _plot(stages: Sequence[Mapping[str, Any]]) -> Markup:
     reasons = sorted((row for row in reasons if row[2]), key=lambda row: -row[2])
     shown = reasons[:REASONS_SHOWN]
     height = 1.1 + 0.3 * max(len(stages), len(shown), 3)
-    with figures.figure(1, 2, height, gridspec_kw={"width_ratios": [1, 1]}) as (made, (left, right)):
+    with figures.figure(1, 2, height, gridspec_kw={"width_ratios": [1, 1.15]}) as (made, (left, right)):
         names = [figures.plain_text(stage["name"], 24) for stage in stages]
         kept = [stage["kept"] for stage in stages]
         rejected = [sum(stage["rejected"].values()) for stage in stages]
@@ -66,13 +67,15 @@ def _plot(stages: Sequence[Mapping[str, Any]]) -> Markup:
             left.text(stays + goes, place, label, va="center", fontsize=9)
         left.set(yticks=list(places), yticklabels=names, title="Documents after each stage")
         left.set_xlim(0, max([stage["in"] for stage in stages] + [1]) * 1.32)
-        left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.06), ncols=2)
+        left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.6 / height), ncols=2)
         right.barh(range(len(shown)), [count for _, _, count in shown], color=figures.ORANGE)
         for place, (_, _, count) in enumerate(shown):
             right.text(count, place, f" {count:,}", va="center", fontsize=9)
         labels = [figures.plain_text(f"{stage}: {reason}", 38) for stage, reason, _ in shown]
-        more = f" (the {len(shown)} most frequent of {len(reasons)})" if len(reasons) > len(shown) else ""
-        right.set(yticks=list(range(len(shown))), yticklabels=labels, title=f"Why documents were rejected{more}")
+        more = f"the {len(shown)} most frequent of {len(reasons)}"
+        right.set(yticks=list(range(len(shown))), yticklabels=labels, title="Why documents were rejected")
+        right.set_xlabel(more if len(reasons) > len(shown) else "documents")
+        left.set_xlabel("documents")
         right.set_xlim(0, max([count for _, _, count in shown], default=1) * 1.18)
         for axis in (left, right):
             axis.invert_yaxis()
@@ -99,3 +102,14 @@ def _records(records: Any) -> Markup:
         return Markup("")
     parts = [f"{name} {value:,}" for name, value in records.items() if isinstance(value, int)]
     return markup.note("Records read: ", ", ".join(parts), ".") if parts else Markup("")
+
+
+def _crawl(crawl: Any) -> Markup:
+    """What was recorded, from crawl.json; nothing for other input than the documentation crawl."""
+    if not isinstance(crawl, Mapping) or "total_pages" not in crawl:
+        return Markup("")
+    kinds = ", ".join(f"{name} {count:,}" for name, count in crawl.get("pages", {}).items())
+    skipped = ", ".join(f"{reason} {count:,}" for reason, count in crawl.get("dropped", {}).items() if count)
+    packages = sum(1 for package in crawl.get("packages", {}).values() if package.get("pages"))
+    text = f"Crawl: {crawl['total_pages']:,} pages of {packages:,} packages ({kinds})."
+    return markup.note(text, f" Skipped: {skipped}." if skipped else "")

@@ -13,24 +13,51 @@ from t5x_style.report import figures, markup
 from t5x_style.report.markup import Markup
 from t5x_style.report.sources import Sources
 
+# Names of tokenizer.json that tell a reader nothing about the tokenizer.
+_NOT_SHOWN = ("format", "fingerprint", "input", "seed", "special_ids")
+_SPLIT_ORDER = {"train": 0, "validation": 1, "test": 2}
+_SPECIMEN = "def mean(x, axis=None): returns the arithmetic mean of 1024 numbers."
+
 
 def tokenizer(sources: Sources) -> Markup:
-    """Figures of the tokenizer, and of the crawl it was trained on."""
+    """How it splits a line of text, and its figures."""
+    specimen = _specimen(sources)
     described = sources.json("tokenizer/tokenizer.json")
     if not described:
-        return markup.missing("tokenizer/tokenizer.json is not there: the tokenizer was not trained here.")
+        absent = markup.missing("tokenizer/tokenizer.json is not there: the tokenizer was not trained here.")
+        return markup.join([specimen, absent])
     rows = [[name.replace("_", " "), _figure(value)] for name, value in _scalars(described)]
-    return markup.table(["figure", "value"], rows)
+    return markup.join([specimen, markup.table(["figure", "value"], rows)])
 
 
-def _scalars(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """(name, number or short text) of a JSON object, one level down; long texts and lists are left to the file."""
+def _specimen(sources: Sources) -> Markup:
+    from t5x_style.data.vocabulary import Vocabulary
+    from t5x_style.model_dir import TOKENIZER
+
+    path = sources.model_dir / TOKENIZER
+    if not path.exists():
+        return Markup("")
+    vocabulary = Vocabulary(path)
+    tokens = vocabulary.encode(_SPECIMEN)
+    pieces = [markup.element("span", vocabulary.piece(token).replace("▁", "␣")) for token in tokens]
+    return markup.join(
+        [
+            markup.element("p", *pieces, class_="pieces"),
+            markup.note(f"{len(_SPECIMEN)} characters, {len(tokens)} tokens."),
+        ]
+    )
+
+
+def _scalars(value: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """(name, number or word) of a JSON object and of the objects in it; lists are left to the file."""
     found: list[tuple[str, Any]] = []
     for name, item in value.items():
-        if isinstance(item, Mapping) and not prefix:
-            found += _scalars(item, f"{name}: ")
-        elif isinstance(item, (int, float)) or (isinstance(item, str) and len(item) <= 80):
-            found.append((prefix + name, item))
+        if name in _NOT_SHOWN:
+            continue
+        if isinstance(item, Mapping):
+            found += _scalars(item)
+        elif isinstance(item, (int, float)) or (isinstance(item, str) and len(item) <= 40):
+            found.append((name, item))
     return found
 
 
@@ -44,9 +71,8 @@ def manifests(sources: Sources) -> list[dict[str, Any]]:
     """The manifests of all token caches, by task and split."""
     if sources.folder is None:
         return []
-    order = {"train": 0, "validation": 1, "test": 2}
     found = [files.read_json(path) for path in sources.folder.glob("cache/*/*/manifest.json")]
-    return sorted(found, key=lambda manifest: (manifest["task"], order.get(manifest["split"], 3)))
+    return sorted(found, key=lambda manifest: (manifest["task"], _SPLIT_ORDER.get(manifest["split"], 3)))
 
 
 def caches(sources: Sources) -> Markup:
@@ -54,14 +80,20 @@ def caches(sources: Sources) -> Markup:
     found = manifests(sources)
     if not found:
         return markup.missing("cache/*/*/manifest.json is not there: no task was cached here.")
-    rows = []
+    by_task: dict[str, dict[str, dict[str, Any]]] = {}
     for manifest in found:
-        tokens = sum(manifest["tokens"].values())
-        mean = tokens / manifest["examples"] if manifest["examples"] else 0.0
-        counts = [markup.count(manifest["examples"]), markup.count(tokens), f"{mean:.1f}"]
-        rows.append([manifest["task"], manifest["split"], *counts, len(manifest["shards"])])
-    header = ["task", "split", "examples", "tokens", "tokens an example", "shards"]
-    return markup.join([_histograms(found), markup.table(header, rows, text_columns=2)])
+        by_task.setdefault(manifest["task"], {})[manifest["split"]] = manifest
+    splits = list(dict.fromkeys(split for manifests_ in by_task.values() for split in manifests_))
+    splits.sort(key=lambda split: _SPLIT_ORDER.get(split, len(_SPLIT_ORDER)))
+    rows = []
+    for task, of_split in by_task.items():
+        examples = [markup.count(of_split[split]["examples"]) if split in of_split else "–" for split in splits]
+        tokens = [sum(of_split[split]["tokens"].values()) if split in of_split else 0 for split in splits]
+        total = sum(manifest["examples"] for manifest in of_split.values())
+        mean = f"{sum(tokens) / total:.1f}" if total else "–"
+        rows.append([task, *examples, *map(markup.count, tokens), mean])
+    header = ["task", *(f"{split} examples" for split in splits), *(f"{split} tokens" for split in splits)]
+    return markup.join([_histograms(found), markup.table([*header, "tokens an example"], rows)])
 
 
 def _histograms(found: list[dict[str, Any]]) -> Markup:
@@ -75,6 +107,9 @@ def _histograms(found: list[dict[str, Any]]) -> Markup:
             axis.set_visible(False)
         for axis, manifest in zip(axes.flat, shown):
             _histogram(axis, manifest)
+        handles = max((axis.get_legend_handles_labels() for axis in axes.flat), key=lambda pair: len(pair[0]))
+        if len(handles[0]) > 1:
+            made.legend(*handles, loc="outside upper right", ncols=3)
         return figures.image(made, "Histograms of example lengths in tokens, one for each cached training task")
 
 
@@ -85,11 +120,10 @@ def _histogram(axis: Any, manifest: Mapping[str, Any]) -> None:
         places = [place + (index + 0.5) * width - 0.45 for place in range(len(lengths["counts"]))]
         axis.bar(places, lengths["counts"], width, color=color, label=name)
     edges = max((lengths["edges"] for _, lengths in features), key=len)
-    axis.set_xticks(range(0, len(edges), 2), [f"{edge:,}" for edge in edges[::2]])
+    names = [f"{edge // 1024}k" if edge >= 1024 else str(edge) for edge in edges]
+    axis.set_xticks(range(0, len(edges), 2), names[::2])
     axis.set(title=figures.plain_text(manifest["task"]), xlabel="length in tokens, from", ylabel="examples")
     axis.grid(axis="x", visible=False)
-    if len(features) > 1:
-        axis.legend()
 
 
 def training_tokens(sources: Sources) -> tuple[Path, str, str] | None:

@@ -140,8 +140,9 @@ def _table(results: dict[str, Any], tasks: Sequence[str]) -> Markup:
         first = next(iter(found.values()))
         for metric in sorted({metric for entry in found.values() for metric in entry["metrics"]}):
             values = [found.get(name, {}).get("metrics", {}).get(metric) for name in models]
-            best = max((value for value in values if value is not None), default=None)
-            cells = ["–" if value is None else Cell(f"{value:.3f}", value == best) for value in values]
+            known = [value for value in values if value is not None]
+            best, worst = max(known), min(known)
+            cells = ["–" if value is None else Cell(f"{value:.3f}", value == best > worst) for value in values]
             line = next((entry["baselines"][metric] for entry in found.values() if metric in entry["baselines"]), None)
             rows.append([task, metric, *cells, "–" if line is None else f"{line:.3f}", first["examples"]])
     return markup.table(["task", "metric", *models, "baseline", "examples"], rows, text_columns=2)
@@ -184,8 +185,8 @@ def perplexity_section(sources: Sources) -> Markup:
     if not rows:
         return markup.missing("The results hold no perplexity.")
     header = ["model", "documents", "loss", "per token", "per word", "per byte", "bits per byte", "tokens"]
-    remark = "Perplexity on documents that were never trained on, none of them cut. Instruction tuning moves a model "
-    remark += "away from plain documents, so some increase is expected."
+    remark = "Every token of every measured document counts once; long documents continue in new segments. Instruction "
+    remark += "tuning moves a model away from plain documents, so some increase is expected."
     return markup.join([markup.table(header, rows, text_columns=2), markup.note(remark)])
 
 

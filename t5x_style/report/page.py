@@ -35,7 +35,11 @@ figure svg { width: 100%; height: auto; display: block; }
 table { border-collapse: collapse; font-size: 13.5px; margin: 6px 0; width: 100%; }
 th, td { padding: 4px 10px 4px 0; border-bottom: 1px solid #E6E6E6; vertical-align: top; text-align: left; }
 th { border-bottom: 1.5px solid #999; }
-th.number, td.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
+th.number, td.number { text-align: right; font-variant-numeric: tabular-nums; }
+td.number { white-space: nowrap; }
+.pieces span { display: inline-block; font: 13px/1.7 ui-monospace, "DejaVu Sans Mono", monospace; margin: 0 2px 3px 0;
+  padding: 0 4px; border-radius: 3px; background: #DCEBF5; }
+.pieces span:nth-child(even) { background: #FBE7C4; }
 .note { color: #555; font-size: 13.5px; }
 .good { color: #00654A; font-weight: 600; }
 .missing { background: #F4F4F4; border-left: 4px solid #999; padding: 8px 12px; }
@@ -45,7 +49,8 @@ th.number, td.number { text-align: right; white-space: nowrap; font-variant-nume
 @media (max-width: 700px) { .sides { grid-template-columns: 1fr; } }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0;
   font: 13px/1.45 ui-monospace, "DejaVu Sans Mono", monospace; }
-.prompt { background: #F7F7F7; border-radius: 6px; padding: 10px; max-height: 330px; overflow-y: auto; }
+.prompt { background: #F7F7F7; border-radius: 6px; padding: 10px; max-height: 420px; overflow-y: auto; }
+.answer pre { max-height: 200px; overflow-y: auto; }
 .answer { border-left: 4px solid #8A8A8A; padding: 2px 10px; margin-bottom: 10px; }
 .answer.target { border-color: #222; }
 .answer.right { border-color: #009E73; }

@@ -20,10 +20,12 @@ def choose(results: dict[str, Any], count: int) -> list[tuple[str, dict[str, dic
     models = evaluation.model_names(results)
     tasks = [task for _, tasks in evaluation.grouped_tasks(results) for task in tasks]
     pools: list[list[tuple[str, dict[str, dict[str, Any]]]]] = []
-    for task in tasks:
+    for turn, task in enumerate(tasks):
         found = evaluation.entries(results, task)
         by_example = {name: {row["example"]: row for row in entry["samples"]} for name, entry in found.items()}
         numbers = list(by_example[next(iter(by_example))])
+        first = turn % max(1, len(numbers))  # Tasks of one cluster have the same examples: each shows other ones
+        numbers = numbers[first:] + numbers[:first]
         pools.append(
             [(task, {name: by_example[name][n] for name in models if n in by_example.get(name, {})}) for n in numbers]
         )

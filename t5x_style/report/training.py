@@ -57,7 +57,7 @@ def losses(sources: Sources, entropy: float | None) -> Markup:
                     fontsize=9,
                 )
             axis.set(title=title, xlabel="optimizer step", ylabel="loss (nats per token)")
-            axis.legend(loc="upper right", bbox_to_anchor=(1, 0.93))
+            axis.legend(loc="lower left")  # curves fall from the upper left to the lower right
         picture = figures.image(made, "Training and held-out loss over steps, one panel for each run")
     return markup.join([picture, _loss_table(sources), _entropy_note(sources, entropy)])
 

@@ -128,3 +128,9 @@ def test_short(value, text):
 )
 def test_short_task(task, text):
     assert evaluation.short_task(task) == text
+
+
+def test_tasks_with_the_same_examples_show_different_ones():
+    entry = {"samples": [{"example": n, "prediction": "p"} for n in (4, 5, 6)]}
+    content = {"groups": [], "order": ["m"], "models": {"m": {"tasks": dict.fromkeys("abcd", entry)}}}
+    assert [found["m"]["example"] for _, found in samples.choose(content, 4)] == [4, 5, 6, 4]

@@ -169,3 +169,33 @@ def test_command_line_and_no_heavy_imports(quickstart):
     )
     subprocess.run([sys.executable, "-c", code], check=True)
     assert (quickstart / "r.html").stat().st_size > 10_000
+
+
+def test_tokenizer_specimen_and_crawl(quickstart, tmp_path):
+    import sentencepiece
+
+    (quickstart / "tune" / "tokenizer").mkdir()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["def mean of numbers <b>1</b>"] * 20),
+        model_prefix=str(quickstart / "tune" / "tokenizer" / "sentencepiece"),
+        vocab_size=290,
+        model_type="bpe",
+        byte_fallback=True,
+        split_digits=True,
+        hard_vocab_limit=False,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=3,
+        minloglevel=2,
+    )
+    crawl = {"total_pages": 1234, "pages": {"class": 34, "module": 1200}, "dropped": {"<hung>": 5}}
+    (quickstart / "crawl").mkdir()
+    (quickstart / "crawl" / "crawl.json").write_text(
+        json.dumps({**crawl, "packages": {"jax": {"pages": {"class": 34}}}})
+    )
+    page = page_of(quickstart)
+    assert "Crawl: 1,234 pages of 1 packages (class 34, module 1,200). Skipped: <hung> 5." in page.text
+    assert "␣def␣mean" in "".join(page.texts)
+    assert re.search(r"68 characters, \d+ tokens", page.text)
+    assert [piece for piece in page.texts if piece in "1024"][:4] == ["1", "0", "2", "4"]

@@ -176,7 +176,7 @@ def test_tokenizer_specimen_and_crawl(quickstart, tmp_path):
 
     (quickstart / "tune" / "tokenizer").mkdir()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(["def mean of numbers <b>1</b>"] * 20),
+        sentence_iterator=iter(["def mean of numbers 1 0 2 4"] * 20),
         model_prefix=str(quickstart / "tune" / "tokenizer" / "sentencepiece"),
         vocab_size=290,
         model_type="bpe",
@@ -200,3 +200,4 @@ def test_tokenizer_specimen_and_crawl(quickstart, tmp_path):
     assert re.search(r"68 characters, \d+ tokens", page.text)
     text = (quickstart / "tune" / "report.html").read_text(encoding="utf-8")
     assert "<span>1</span><span>0</span><span>2</span><span>4</span>" in text
+    assert "<span>&lt;0x" in text  # a byte that no piece covers, escaped

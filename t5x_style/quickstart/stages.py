@@ -165,6 +165,7 @@ def _evaluate(output: Path, size: Size, instruct: bool) -> Stage:
         tasks = ("--task", "documentation_*", "--module", "tasks.documentation")
     arguments = (
         *("-m", "t5x_style.evaluate", *models, "--perplexity", "documents", *tasks),
+        *("--perplexity_length", "256"),  # rows as in pretraining (LENGTH of runs/quickstart_pretrain.gin)
         *("--data_dir", str(output), "--output", str(output / "evaluation.json")),
     )
     return Stage("evaluate", "perplexity and task metrics of base and tuned", arguments + size.evaluate)

@@ -151,7 +151,8 @@ def _table(results: dict[str, Any], tasks: Sequence[str]) -> Markup:
 def _remarks(results: dict[str, Any]) -> Markup:
     parts = []
     for name in model_names(results):
-        tasks = results["models"][name]["tasks"].values()
+        model = results["models"][name]
+        tasks = model["tasks"].values()
         cut = sum(entry["cut_inputs"] for entry in tasks)
         unfinished = sum(entry.get("unfinished_outputs", 0) for entry in tasks)
         rows, seconds = sum(entry["rows"] for entry in tasks), sum(entry["seconds"] for entry in tasks)
@@ -159,6 +160,8 @@ def _remarks(results: dict[str, Any]) -> Markup:
             f"{name}: {rows:,} rows in {markup.duration(seconds)}, {cut:,} inputs cut to the length, "
             f"{unfinished:,} answers stopped at the limit of new tokens."
         )
+        if stale := sum(entry["step"] != model["step"] for entry in tasks):
+            parts.append(f"{stale:,} results of {name} are not of step {model['step']:,}: evaluate them again.")
     return markup.note(" ".join(parts))
 
 

@@ -1,6 +1,7 @@
 """Whole evaluations: a real tiny MODEL_DIR, and fakes for what is kept, skipped and computed again."""
 
 import dataclasses
+import functools
 import json
 import math
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import scipy.special
 from flax import nnx
 
 from t5x_style import model_dir, models
@@ -17,7 +19,7 @@ from t5x_style.data.manifest import Feature, VocabularyInfo
 from t5x_style.data.shards import write_cache
 from t5x_style.data.vocabulary import Vocabulary
 from t5x_style.errors import UserError
-from t5x_style.evaluate import parse
+from t5x_style.evaluate import main, parse
 from t5x_style.evaluation.evaluate_models import evaluate
 from t5x_style.evaluation.models import Functions
 from t5x_style.evaluation.run import EvaluationRun
@@ -106,12 +108,21 @@ def test_real_models_end_to_end(tasks, model_dirs, vocabulary_file, tmp_path):
 
 
 def naive_logits(loaded, tokens):
-    hidden = loaded.model(np.array([[3, *tokens]]))
-    return np.asarray(loaded.model.head.logits(hidden)[0, :, : loaded.vocabulary.size], np.float64)
+    row = np.zeros((1, 64), np.int32)  # what stands behind does not matter to a causal model
+    row[0, : len(tokens) + 1] = [3, *tokens]
+    graphdef, state = nnx.split(loaded.model)
+    logits = np.asarray(_logits(graphdef, state, row), np.float64)
+    return logits[0, : len(tokens) + 1, : loaded.vocabulary.size]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _logits(graphdef, state, row):
+    model = nnx.merge(graphdef, state)
+    return model.head.logits(model(row))
 
 
 def naive_score(loaded, prompt, answer):
-    log_probs = jax.nn.log_softmax(naive_logits(loaded, [*prompt, *answer[:-1]]), axis=-1)
+    log_probs = scipy.special.log_softmax(naive_logits(loaded, [*prompt, *answer[:-1]]), axis=-1)
     return sum(float(log_probs[len(prompt) + offset, token]) for offset, token in enumerate(answer))
 
 
@@ -278,3 +289,12 @@ def test_command_line_exit_codes(tmp_path):
     assert done.returncode == 2
     assert done.stderr.strip().splitlines()[-1].startswith("error: ")
     assert "is no MODEL_DIR" in done.stderr
+
+
+def test_command_line_writes_results(tasks, model_dirs, tmp_path):
+    output = tmp_path / "new folder" / "results.json"
+    flags = ["--model", str(model_dirs[0]), "--task", "tiny_r*", "--max_examples", "2", "--batch_size", "4"]
+    assert main([*flags, "--output", str(output)]) == 0
+    found = json.loads(output.read_text())["models"]["pretrain"]["tasks"]
+    assert list(found) == ["tiny_rank"]
+    assert found["tiny_rank"]["examples"] == 2

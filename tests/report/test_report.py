@@ -201,3 +201,12 @@ def test_tokenizer_specimen_and_crawl(quickstart, tmp_path):
     text = (quickstart / "tune" / "report.html").read_text(encoding="utf-8")
     assert "<span>1</span><span>0</span><span>2</span><span>4</span>" in text
     assert "<span>&lt;0x" in text  # a byte that no piece covers, escaped
+
+
+def test_results_of_another_checkpoint_are_named(quickstart):
+    path = quickstart / "evaluation.json"
+    results = json.loads(path.read_text())
+    assert "evaluate them again" not in page_of(quickstart).text
+    results["models"]["tuned"]["step"] = 900
+    path.write_text(json.dumps(results))
+    assert "5 results of tuned are not of step 900: evaluate them again." in page_of(quickstart).text

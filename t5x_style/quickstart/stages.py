@@ -49,15 +49,21 @@ class Size:
     minimum_documents: int = MINIMUM_DOCUMENTS
 
 
-FULL = Size()
+FULL = Size(evaluate=("--max_examples", "100", "--max_new_tokens", "32", "--perplexity_documents", "200"))
 SMALL = Size(
-    crawl=("--max_pages", "500"),
+    crawl=(
+        *("--packages", "numpy,matplotlib", "--package_pages", "600", "--package_modules", "8"),
+        *("--min_pages", "300"),
+    ),
     tokenizer=("--vocab_size", "1024"),
-    train=("--gin.VOCAB_SIZE=1024", "--gin.STEPS=12", "--gin.WARMUP_STEPS=2", "--gin.EVAL_EVERY=6"),
-    tune=("--gin.VOCAB_SIZE=1024", "--gin.STEPS=6", "--gin.WARMUP_STEPS=2", "--gin.EVAL_EVERY=6"),
-    evaluate=("--max_examples", "8"),
-    minimum_documents=50,
+    examples=("--package_examples", "20"),
+    train=("--gin.VOCAB_SIZE=1024", "--gin.STEPS=24", "--gin.WARMUP_STEPS=4", "--gin.EVAL_EVERY=12"),
+    tune=("--gin.VOCAB_SIZE=1024", "--gin.STEPS=12", "--gin.WARMUP_STEPS=2", "--gin.EVAL_EVERY=6"),
+    evaluate=("--max_examples", "8", "--max_new_tokens", "8", "--perplexity_documents", "10"),
+    minimum_documents=300,
 )
+# Classification by the score of each option, the other clusters by generated text.
+EVALUATED = ("documentation_*_rank", "documentation_summary*", "documentation_arguments*")
 
 
 def plan(output: Path, size: Size, inputs: list[str] | None, workers: int) -> list[Stage]:
@@ -162,7 +168,7 @@ def _evaluate(output: Path, size: Size, instruct: bool) -> Stage:
     tasks: tuple[str, ...] = ()
     if instruct:
         models += ("--model", f"tuned={output / 'tune'}")
-        tasks = ("--task", "documentation_*", "--module", "tasks.documentation")
+        tasks = (*(part for name in EVALUATED for part in ("--task", name)), "--module", "tasks.documentation")
     arguments = (
         *("-m", "t5x_style.evaluate", *models, "--perplexity", "documents", *tasks),
         *("--perplexity_length", "256"),  # rows as in pretraining (LENGTH of runs/quickstart_pretrain.gin)

@@ -77,10 +77,14 @@ def test_report_is_self_contained(finished):
 def test_evaluation_covers_every_group(finished):
     from tasks.documentation import EVALUATIONS
 
-    text = (finished / "evaluation.json").read_text()
-    for names in EVALUATIONS.values():
-        for name in names:
-            assert name in text
+    content = json.loads((finished / "evaluation.json").read_text())
+    assert [group["name"] for group in content["groups"]] == list(EVALUATIONS)
+    for model in ("base", "tuned"):
+        tasks = content["models"][model]["tasks"]
+        for group in content["groups"]:
+            assert group["tasks"]
+            assert set(group["tasks"]) <= set(tasks)
+        assert content["models"][model]["perplexity"]["documents"]["metrics"]
 
 
 def test_a_third_run_does_nothing(finished):

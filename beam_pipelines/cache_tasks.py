@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from absl import logging
 
 from beam_pipelines.runners import Runner, add_arguments, split_arguments
+from t5x_style import logs
 from t5x_style.errors import UserError, run_main
 
 
@@ -49,6 +50,7 @@ def run(argv: Sequence[str]) -> None:
     )
     workers = choose_workers(plan, arguments.workers, arguments.runner)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(logs.without_native_lines("normalizer.cc("))
         runner = stack.enter_context(Runner(arguments.runner, workers, beam_options))
         manifests = cache(plan, runner)
     examples = sum(manifest.examples for manifest in manifests)

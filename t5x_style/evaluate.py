@@ -14,7 +14,7 @@ import dataclasses
 import typing
 from collections.abc import Sequence
 
-from t5x_style import config
+from t5x_style import config, logs
 from t5x_style.errors import run_main
 from t5x_style.evaluation.run import EvaluationRun
 
@@ -81,7 +81,8 @@ def _main(argv: Sequence[str]) -> int:
 
     from t5x_style.evaluation.evaluate_models import evaluate
 
-    evaluate(run)
+    with logs.without_native_lines("normalizer.cc("):
+        evaluate(run)
     return 0
 
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from absl import flags
@@ -32,3 +37,35 @@ def configure() -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     if not any(isinstance(known, _Ours) for known in handler.filters):
         handler.addFilter(_Ours())
+
+
+@contextlib.contextmanager
+def without_native_lines(prefix: str) -> Iterator[None]:
+    """Drops lines that start with `prefix` from what native code writes to standard error in the block.
+
+    For libraries that have no switch: TensorFlow Text's SentencePiece writes "normalizer.cc(51) LOG(INFO) ..." for
+    every data set it is used in. Python's own sys.stderr goes straight to where it went before.
+    """
+    sys.stderr.flush()
+    saved = os.dup(2)
+    reading, writing = os.pipe()
+    os.dup2(writing, 2)
+    os.close(writing)
+    previous, sys.stderr = sys.stderr, os.fdopen(os.dup(saved), "w", buffering=1, errors="backslashreplace")
+
+    def forward() -> None:
+        with os.fdopen(reading, "rb") as lines:
+            for line in lines:
+                if not line.startswith(prefix.encode()):
+                    os.write(saved, line)
+
+    thread = threading.Thread(target=forward, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        sys.stderr.close()
+        sys.stderr = previous
+        os.dup2(saved, 2)  # closes the pipe's last writing end, so the thread ends
+        thread.join(timeout=5)
+        os.close(saved)

@@ -102,6 +102,7 @@ class _Loop:
         self.checkpoints = checkpoints.Checkpoints(run.model_dir, run.keep_checkpoints)
         self.last: dict[str, float] = {}
         self.pending: Pending | None = None
+        self.tracing = False
         self.peak = throughput.peak_flops()
         self.flops = flops_per_token(run.model, run.data.length)
 
@@ -113,8 +114,10 @@ class _Loop:
                 progress.update(start)
                 self._steps(state, start, signals, progress)
         finally:
+            self._stop_profile()
             self.checkpoints.close()
             self.writer.close()
+            self.loader.close()
         return self.last
 
     def _restore_or_start(self) -> tuple[TrainState, int]:
@@ -252,5 +255,11 @@ class _Loop:
         first, last = self.run.profile_steps
         if step == first:
             jax.profiler.start_trace(f"{self.run.model_dir}/profile")
+            self.tracing = True
         elif step == last + 1:
+            self._stop_profile()
+
+    def _stop_profile(self) -> None:
+        if self.tracing:
             jax.profiler.stop_trace()
+            self.tracing = False

@@ -1,9 +1,7 @@
 """The language-model loss as sums, so that accumulating microbatches of unequal weight is exact.
 
 Divide once, at the end: loss = sum of weighted losses / sum of weights. Worked example, two microbatches with losses
-[2, 4] of weights [1, 1] and [3] of weight [0.25]: (2 + 4 + 0.75) / 2.25 = 3.0, as over all tokens at once; the mean of
-the microbatches' means weighted alike would be (3 + 3) / 2 here, but (4 + 3) / 2 if the first one's losses were [4, 4],
-where the whole is (8 + 0.75) / 2.25 = 3.89.
+[2, 4] of weights [1, 1] and [9] of weight [0.5]: (2 + 4 + 4.5) / 2.5 = 4.2; the mean of the two means is 6.
 """
 
 from __future__ import annotations

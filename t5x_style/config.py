@@ -124,6 +124,8 @@ def load(root: type[Root], gin_files: Sequence[str], bindings: Sequence[str] = (
             for binding in bindings:
                 _parse_binding(binding)
             _check_macros()
+            if problems := list(_wrong_types()):
+                raise UserError("; ".join(problems))
             gin.finalize()
             instance = gin.get_configurable(root)()
         except UserError:
@@ -204,6 +206,40 @@ def _check_macros() -> None:
         raise UserError(
             f"macro {', '.join(names)} is not set; pass --gin.{names[0]}=VALUE or set it in a gin file{hint}"
         )
+
+
+def _wrong_types() -> Iterator[str]:
+    """One message for every bound value that does not fit the dataclass field it is bound to.
+
+    Checked before anything is built: a constructor that compares a text with a number would say less.
+    """
+    from gin import config as gin_config
+
+    def literal(value: Any) -> Any:
+        if not isinstance(value, gin_config.ConfigurableReference):
+            return value
+        if value.selector != "gin.macro":
+            return value
+        return literal(gin_config._CONFIG[("/".join(value.scopes), "gin.macro")]["value"])
+
+    for (_, selector), parameters in gin_config._CONFIG.items():
+        wrapped: Any = gin_config._REGISTRY[selector].wrapped
+        if not dataclasses.is_dataclass(wrapped):
+            continue
+        hints = typing.get_type_hints(wrapped)
+        for name, bound in parameters.items():
+            value = literal(bound)
+            if _holds_reference(value) or _fits(value, hints.get(name, Any)):
+                continue
+            yield f"{wrapped.__name__}.{name} is {value!r}, must be {_name(hints[name])}"
+
+
+def _holds_reference(value: Any) -> bool:
+    from gin import config as gin_config
+
+    return any(
+        isinstance(item, gin_config.ConfigurableReference) for item in gin_config._iterate_flattened_values(value)
+    )
 
 
 def _unconsumed() -> list[str]:

@@ -224,7 +224,7 @@ def _wrong_types() -> Iterator[str]:
 
     for (_, selector), parameters in gin_config._CONFIG.items():
         wrapped: Any = gin_config._REGISTRY[selector].wrapped
-        if not dataclasses.is_dataclass(wrapped):
+        if not (isinstance(wrapped, type) and dataclasses.is_dataclass(wrapped)):
             continue
         hints = typing.get_type_hints(wrapped)
         for name, bound in parameters.items():

@@ -90,6 +90,7 @@ def tokens_per_second(batches: Iterator[dict[str, np.ndarray]], segment_ids: str
 
 
 def main() -> None:
+    """Prints both rates, both paddings, and the ratio line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--documents", type=int, default=20_000)
     parser.add_argument("--sources", type=int, default=1)

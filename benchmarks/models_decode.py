@@ -32,6 +32,7 @@ def ours(config: DecoderConfig, prompts: np.ndarray) -> Callable[[], None]:
 
 
 def check(rows: list[list[int]]) -> None:
+    """Both sides must make NEW tokens a row, or their rates are not comparable."""
     assert all(len(row) == NEW for row in rows)
 
 
@@ -66,6 +67,7 @@ def peer(config: DecoderConfig, prompts: np.ndarray) -> Callable[[], None]:
 
 
 def main() -> None:
+    """Prints both rates and the ratio line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=5)

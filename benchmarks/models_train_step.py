@@ -106,6 +106,7 @@ def measure(runs: dict[str, Callable[[], None]], repeats: int) -> dict[str, tupl
 
 
 def main() -> None:
+    """Prints both step times and the ratio line, or our variants."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=SIZES, default="34m")
     parser.add_argument("--repeats", type=int, default=5)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
-import os
 import re
 import threading
 import tokenize
@@ -335,8 +334,3 @@ def _fits(value: Any, hint: Any) -> bool:
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return isinstance(value, hint)
     return True
-
-
-def resolve_path(path: str) -> str:
-    """Expands `~` and environment variables in a path from a gin file."""
-    return os.path.expanduser(os.path.expandvars(path))

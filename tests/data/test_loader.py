@@ -424,7 +424,9 @@ def test_bad_configurations(options, message):
 
 
 def test_building_a_configuration_reads_nothing():
-    DataConfig(cache_dir="/no/such/folder", name="docs", objective=CausalLM(), batch_size=8, length=16)
+    config = DataConfig(cache_dir="/no/such/folder", name="docs", objective=CausalLM(), batch_size=8, length=16)
+    with pytest.raises(UserError, match="/no/such/folder"):  # only opening does
+        open_loader(config)
 
 
 def test_a_finite_pass_takes_any_batch_size(make_cache, documents):

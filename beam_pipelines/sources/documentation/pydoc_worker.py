@@ -111,6 +111,7 @@ def end_with_parent(parent: int) -> None:
 
 
 def main() -> None:
+    """Renders the modules of the folder named on the command line, one after the other, for the driver."""
     end_with_parent(os.getppid())
     pipe, folder = int(sys.argv[1]), sys.argv[2]
     with open(os.path.join(folder, "items.json"), encoding="utf-8") as file:

@@ -31,16 +31,16 @@ quickstart: install
 	$(BIN)/python -m t5x_style.quickstart --output $(QUICKSTART)
 
 lint: install
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
 
 types: install
-	$(BIN)/mypy
+	$(BIN)/python -m mypy
 
 format: install
-	$(BIN)/ruff check --fix .
-	$(BIN)/ruff format .
+	$(BIN)/python -m ruff check --fix .
+	$(BIN)/python -m ruff format .
 
 test: install
 	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/parity tests

@@ -1,15 +1,16 @@
-"""What flows between the stages: pages, documents, verdicts."""
+"""What flows between the stages: pages, documents, measures, verdicts."""
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from beam_pipelines.web.words import split_words
+from beam_pipelines.web.words import normalised_words, split_words
 
 
 class Verdict(NamedTuple):
@@ -27,6 +28,44 @@ class Verdict(NamedTuple):
 
 
 KEEP = Verdict()
+
+
+class Measure(NamedTuple):
+    """One signal of a document and the range it is allowed; the histograms of report.html are made of these.
+
+    Attributes:
+      signal: name of what is measured, unique in its stage, e.g. `mean_word_length`.
+      value: what was measured.
+      minimum, maximum: both are still allowed; None where there is no limit.
+      reason: of the rejection; empty for `<signal>_low` or `<signal>_high`.
+    """
+
+    signal: str
+    value: float
+    minimum: float | None = None
+    maximum: float | None = None
+    reason: str = ""
+
+    def verdict(self) -> Verdict:
+        """`KEEP` inside the limits.
+
+        Example: Measure("words", 12, minimum=50).verdict() -> Verdict("words_low", 12, 50).
+        """
+        if self.minimum is not None and self.value < self.minimum:
+            return Verdict(self.reason or f"{self.signal}_low", self.value, self.minimum)
+        if self.maximum is not None and self.value > self.maximum:
+            return Verdict(self.reason or f"{self.signal}_high", self.value, self.maximum)
+        return KEEP
+
+
+def take_measures(measures: Iterable[Measure]) -> tuple[Verdict, list[Measure]]:
+    """Takes measures up to the first that breaks its limits: (its verdict, those taken); later ones are not computed."""
+    taken = []
+    for measure in measures:
+        taken.append(measure)
+        if (verdict := measure.verdict()).reason:
+            return verdict, taken
+    return KEEP, taken
 
 
 @dataclass(frozen=True)
@@ -50,11 +89,23 @@ class Document:
         """The words of the text (see `words.split_words`)."""
         return split_words(self.text)
 
+    @cached_property
+    def normalised_words(self) -> list[str]:
+        """The words as near-duplicate detection compares them (see `words.normalised_words`)."""
+        return normalised_words(self.text)
+
+    @cached_property
+    def lines(self) -> list[str]:
+        """The lines that are not blank, without the spaces around them."""
+        return [stripped for line in self.text.splitlines() if (stripped := line.strip())]
+
     def replace(self, **changes: Any) -> Document:
         """A copy with other fields; the split words go along if the text stays the same."""
         other = dataclasses.replace(self, **changes)
-        if "text" not in changes and "words" in self.__dict__:
-            other.__dict__["words"] = self.words
+        if changes.get("text", self.text) == self.text:
+            for shared in ("words", "normalised_words", "lines"):
+                if shared in self.__dict__:
+                    other.__dict__[shared] = self.__dict__[shared]
         return other
 
 
@@ -106,12 +157,53 @@ class Stage(Protocol):
         ...
 
 
+class Outcome(NamedTuple):
+    """What a stage did with a document.
+
+    Attributes:
+      document: changed or not.
+      verdict: whether it stays.
+      measures: the signals that were computed on the way.
+      edits: what was changed in the text, counted, e.g. {"lines_removed": 3}; summed up in stats.json.
+    """
+
+    document: Document
+    verdict: Verdict = KEEP
+    measures: Sequence[Measure] = ()
+    edits: Mapping[str, int] = {}  # noqa: RUF012 - never written to
+
+
 @runtime_checkable
 class DocumentStage(Stage, Protocol):
     """A stage that looks at one document at a time and may change it."""
 
-    def apply(self, document: Document) -> tuple[Document, Verdict]:
+    def apply(self, document: Document) -> Outcome:
         """The document, changed or not, and whether it stays."""
+        ...
+
+
+class Filter(abc.ABC):
+    """Base of the document stages that measure and never change: a frozen dataclass that defines `measures`."""
+
+    @abc.abstractmethod
+    def measures(self, document: Document) -> Iterator[Measure]:
+        """The rules in order, lazily: what follows a broken rule is not computed."""
+
+    def judge(self, document: Document) -> Verdict:
+        """The first rule that the document breaks, `KEEP` if none."""
+        return take_measures(self.measures(document))[0]
+
+    def apply(self, document: Document) -> Outcome:
+        """See `DocumentStage`."""
+        return Outcome(document, *take_measures(self.measures(document)))
+
+
+@runtime_checkable
+class PageStage(Stage, Protocol):
+    """A stage that looks at pages before their text is extracted, at their address say."""
+
+    def page_measures(self, page: Page) -> Iterator[Measure]:
+        """The rules in order, lazily."""
         ...
 
 

@@ -1,22 +1,37 @@
-"""Gopher's document quality rules (Rae et al. 2021, appendix A1.1; https://arxiv.org/abs/2112.11446)."""
+"""Gopher's document quality rules (Rae et al. 2021, appendix A1.1; https://arxiv.org/abs/2112.11446).
+
+Where the paper leaves a definition open, datatrove (FineWeb's code) has taken another one than this module:
+
+| rule | here | datatrove 0.9 |
+| --- | --- | --- |
+| words | `Document.words`, punctuation attached | spaCy's tokens; those of punctuation alone are not counted |
+| hashes, ellipses per word | per word as above | per token, punctuation counted |
+| lines | that are not blank | all |
+| bullets | • ‣ ▪ ● ◦ - * | • - |
+| words with a letter | of words as above | of tokens, punctuation counted: fails pages with much punctuation |
+| stop words | any case, punctuation around them | exact tokens: "The" is none |
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
-from beam_pipelines.web.document import KEEP, Document, Verdict
-from beam_pipelines.web.words import normalised_words
+from beam_pipelines.web.document import Document, Filter, Measure
+from t5x_style.errors import UserError
 
-STOP_WORDS = frozenset({"the", "be", "to", "of", "and", "that", "have", "with"})
-BULLETS = ("•", "‣", "▪", "●", "-", "*")
+STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
+BULLETS = ("•", "‣", "▪", "●", "◦", "-", "*")
 ELLIPSES = ("...", "…")
 
 
 @dataclass(frozen=True)
-class GopherQuality:
+class GopherQuality(Filter):
     """Rejects documents that do not look like prose.
 
-    The defaults are the paper's. Ratios are per word (`words.split_words`) or per line that is not blank.
+    The defaults are the paper's. Ratios are per word (`Document.words`) or per line that is not blank. A document
+    without words is rejected whatever the minimum.
 
     Attributes:
       min_words, max_words: both ends are kept.
@@ -25,7 +40,11 @@ class GopherQuality:
       max_bullet_lines: share of lines that start with a bullet.
       max_ellipsis_lines: share of lines that end in an ellipsis.
       min_alphabetic_words: share of words with at least one letter.
-      min_stop_words: distinct words of {the, be, to, of, and, that, have, with}.
+      min_stop_words: distinct words of `stop_words` that occur.
+      stop_words: lower case; the defaults are English (see `language_parameters` for other languages).
+
+    Raises:
+      UserError: a minimum above its maximum, a negative limit, fewer stop words than are asked for.
     """
 
     min_words: int = 50
@@ -38,47 +57,49 @@ class GopherQuality:
     max_ellipsis_lines: float = 0.3
     min_alphabetic_words: float = 0.8
     min_stop_words: int = 2
+    stop_words: Sequence[str] = STOP_WORDS
     name: str = "gopher_quality"
 
-    def apply(self, document: Document) -> tuple[Document, Verdict]:
-        """See `judge`."""
-        return document, self.judge(document.text, document.words)
+    def __post_init__(self) -> None:
+        for low, high in (("min_words", "max_words"), ("min_mean_word_length", "max_mean_word_length")):
+            if not 0 <= getattr(self, low) <= getattr(self, high):
+                raise UserError(f"GopherQuality: {low} must lie between 0 and {high} ({getattr(self, high)})")
+        for field in ("max_hash_ratio", "max_ellipsis_ratio"):
+            if getattr(self, field) < 0:
+                raise UserError(f"GopherQuality.{field} must not be negative: {getattr(self, field)}")
+        for field in ("max_bullet_lines", "max_ellipsis_lines", "min_alphabetic_words"):
+            if not 0 <= getattr(self, field) <= 1:
+                raise UserError(f"GopherQuality.{field} is a share and must lie in 0..1: {getattr(self, field)}")
+        if isinstance(self.stop_words, str) or any(word != word.lower() for word in self.stop_words):
+            raise UserError("GopherQuality.stop_words must be a list of lower-case words")
+        if self.min_stop_words > len(self._stop_words):
+            there = len(self._stop_words)
+            raise UserError(f"GopherQuality.min_stop_words is {self.min_stop_words}, but stop_words has {there}")
 
-    def judge(self, text: str, words: list[str]) -> Verdict:
-        """The first rule, in the order of the attributes, that `text` with its `words` breaks."""
+    @cached_property
+    def _stop_words(self) -> frozenset[str]:
+        return frozenset(self.stop_words)
+
+    def measures(self, document: Document) -> Iterator[Measure]:
+        """The rules in the order of the attributes."""
+        text, words, lines = document.text, document.words, document.lines
         count = len(words)
-        if count < self.min_words or count == 0:
-            return Verdict("too_few_words", count, self.min_words)
-        if count > self.max_words:
-            return Verdict("too_many_words", count, self.max_words)
-        mean_length = sum(map(len, words)) / count
-        if mean_length < self.min_mean_word_length:
-            return Verdict("short_words", mean_length, self.min_mean_word_length)
-        if mean_length > self.max_mean_word_length:
-            return Verdict("long_words", mean_length, self.max_mean_word_length)
-        hashes = text.count("#") / count
-        if hashes > self.max_hash_ratio:
-            return Verdict("hashes", hashes, self.max_hash_ratio)
+        yield Measure("words", count, max(self.min_words, 1), self.max_words)
+        length = sum(map(len, words)) / count
+        yield Measure("mean_word_length", length, self.min_mean_word_length, self.max_mean_word_length)
+        yield Measure("hash_ratio", text.count("#") / count, maximum=self.max_hash_ratio)
         ellipses = sum(map(text.count, ELLIPSES)) / count
-        if ellipses > self.max_ellipsis_ratio:
-            return Verdict("ellipses", ellipses, self.max_ellipsis_ratio)
-        return self._judge_lines(text) or self._judge_vocabulary(text, words) or KEEP
-
-    def _judge_lines(self, text: str) -> Verdict | None:
-        lines = [stripped for line in text.splitlines() if (stripped := line.strip())]
+        yield Measure("ellipsis_ratio", ellipses, maximum=self.max_ellipsis_ratio)
         bullets = sum(line.startswith(BULLETS) for line in lines) / len(lines)
-        if bullets > self.max_bullet_lines:
-            return Verdict("bullet_lines", bullets, self.max_bullet_lines)
+        yield Measure("bullet_lines", bullets, maximum=self.max_bullet_lines)
         ellipses = sum(line.endswith(ELLIPSES) for line in lines) / len(lines)
-        if ellipses > self.max_ellipsis_lines:
-            return Verdict("ellipsis_lines", ellipses, self.max_ellipsis_lines)
-        return None
+        yield Measure("ellipsis_lines", ellipses, maximum=self.max_ellipsis_lines)
+        alphabetic = sum(word.isalpha() or any(map(str.isalpha, word)) for word in words) / count
+        yield Measure("alphabetic_words", alphabetic, minimum=self.min_alphabetic_words)
+        yield Measure("stop_words", self._count_stop_words(document), minimum=self.min_stop_words)
 
-    def _judge_vocabulary(self, text: str, words: list[str]) -> Verdict | None:
-        alphabetic = sum(word.isalpha() or any(map(str.isalpha, word)) for word in words) / len(words)
-        if alphabetic < self.min_alphabetic_words:
-            return Verdict("non_alphabetic_words", alphabetic, self.min_alphabetic_words)
-        stop_words = len(STOP_WORDS.intersection(normalised_words(text)))
-        if stop_words < self.min_stop_words:
-            return Verdict("few_stop_words", stop_words, self.min_stop_words)
-        return None
+    def _count_stop_words(self, document: Document) -> int:
+        # Most prose has all of them as words of their own: then the text need not be split a second time.
+        if self._stop_words.issubset(document.words):
+            return len(self._stop_words)
+        return len(self._stop_words.intersection(document.normalised_words))

@@ -7,40 +7,113 @@ the runner and the number of workers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import abc
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO, Protocol, runtime_checkable
+from typing import IO
 
 import numpy as np
 
 from beam_pipelines import storage
 from beam_pipelines.units import Unit, write_result
-from beam_pipelines.web.document import Document, Stage
+from beam_pipelines.web.corpus_stage import Corpus, Findings
+from beam_pipelines.web.document import Document, Outcome, Verdict
 from t5x_style.files import fingerprint
 
+KEY_BATCH = 1000
 ROW_BITS = np.uint64(32)  # a document's number: its unit's index in the high bits, its row in the low
 DROP = np.dtype([("document", np.uint64), ("keeper", "S32")])
 
 
-@runtime_checkable
-class DedupStage(Stage, Protocol):
-    """A stage that drops documents for what others hold.
+class KeyDedup(abc.ABC):
+    """Base of the stages that drop documents for a key that others hold: a frozen dataclass of these and `keys`."""
 
-    Attributes:
-      bands: keys per document; two documents are joined if they share the key of one band.
-      width: 64-bit words per key.
-      hash_ranges: parts of the shuffle per band.
-      reason: the rejected documents' reason.
-    """
+    @property
+    @abc.abstractmethod
+    def name(self) -> str:
+        """See `Stage`."""
 
-    bands: int
-    width: int
-    hash_ranges: int
-    reason: str
+    @property
+    @abc.abstractmethod
+    def bands(self) -> int:
+        """Keys per document; two documents are joined if they share the key of one band."""
 
+    @property
+    @abc.abstractmethod
+    def width(self) -> int:
+        """64-bit words per key."""
+
+    @property
+    @abc.abstractmethod
+    def hash_ranges(self) -> int:
+        """Parts of the shuffle per band."""
+
+    @property
+    @abc.abstractmethod
+    def reason(self) -> str:
+        """The rejected documents' reason."""
+
+    @abc.abstractmethod
     def keys(self, documents: Sequence[Document]) -> tuple[np.ndarray, np.ndarray]:
         """(int64 [k] positions in `documents`, uint64 [k, bands, width] their keys)."""
-        ...
+
+    def start(self, file: IO[bytes]) -> BatchedKeys:
+        """See `CorpusStage`."""
+        return BatchedKeys(self, file)
+
+    def find(self, corpus: Corpus) -> Findings:
+        """See `CorpusStage`: a shuffle from keys to edges, one reducer from edges to documents to drop."""
+        parts = [Unit(f"{part:05d}", corpus.key) for part in range(self.bands * self.hash_ranges)]
+        emit = EmitKeys(corpus.keys, self.bands, self.width, self.hash_ranges)
+        edges, _ = corpus.shuffle(parts, emit, lambda folder: WriteEdges(folder, self.width, len(corpus.units)))
+        names, sources = [part.name for part in parts], [unit.name for unit in corpus.units]
+        folder, results = corpus.map(
+            [Unit("clusters", corpus.key)],
+            lambda folder: JoinClusters(folder, edges, names, corpus.documents, sources),
+        )
+        ranges = {name: tuple(found) for name, found in results["clusters"]["ranges"].items()}
+        return Findings(storage.join(folder, "drops.bin"), ranges)
+
+    def load(self, path: str, start: int, stop: int) -> Mapping[int, str]:
+        """See `CorpusStage`: {row: id of the document that it repeats}."""
+        return read_drops(path, start, stop)
+
+    def apply_finding(self, document: Document, finding: str | None) -> Outcome:
+        """See `CorpusStage`."""
+        if finding is None:
+            return Outcome(document)
+        metadata = {**json.loads(document.metadata), "duplicate_of": finding}
+        return Outcome(document.replace(metadata=json.dumps(metadata, ensure_ascii=False)), Verdict(self.reason))
+
+
+class BatchedKeys:
+    """Writes the keys of a unit's documents, computed in batches."""
+
+    def __init__(self, stage: KeyDedup, file: IO[bytes]):
+        self._stage, self._file = stage, file
+        self._batch: list[Document] = []
+        self._count = 0
+        self._rows: list[np.ndarray] = [np.zeros(0, np.int64)]
+        self._keys = [np.zeros((0, stage.bands, stage.width), np.uint64)]
+
+    def add(self, document: Document) -> None:
+        """See `KeyWriter`."""
+        self._batch.append(document)
+        if len(self._batch) >= KEY_BATCH:
+            self._flush()
+
+    def close(self) -> None:
+        """See `KeyWriter`."""
+        self._flush()
+        write_keys(self._file, np.concatenate(self._rows), np.concatenate(self._keys))
+
+    def _flush(self) -> None:
+        rows, keys = self._stage.keys(self._batch)
+        self._rows.append(rows.astype(np.int64) + self._count)
+        self._keys.append(keys)
+        self._count += len(self._batch)
+        self._batch.clear()
 
 
 def write_keys(file: IO[bytes], rows: np.ndarray, keys: np.ndarray) -> None:

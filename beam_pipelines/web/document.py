@@ -59,7 +59,7 @@ class Measure(NamedTuple):
 
 
 def take_measures(measures: Iterable[Measure]) -> tuple[Verdict, list[Measure]]:
-    """Takes measures up to the first that breaks its limits: (its verdict, those taken); later ones are not computed."""
+    """Takes measures up to the first that breaks its limits and computes no more: (its verdict, those taken)."""
     taken = []
     for measure in measures:
         taken.append(measure)
@@ -170,7 +170,7 @@ class Outcome(NamedTuple):
     document: Document
     verdict: Verdict = KEEP
     measures: Sequence[Measure] = ()
-    edits: Mapping[str, int] = {}  # noqa: RUF012 - never written to
+    edits: Mapping[str, int] = {}
 
 
 @runtime_checkable

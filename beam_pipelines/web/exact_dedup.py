@@ -8,11 +8,12 @@ from typing import ClassVar
 
 import numpy as np
 
+from beam_pipelines.web.dedup import KeyDedup
 from beam_pipelines.web.document import Document
 
 
 @dataclass(frozen=True)
-class ExactDedup:
+class ExactDedup(KeyDedup):
     """Drops documents whose text, byte for byte, came before; compared as 128-bit hashes.
 
     Attributes:
@@ -27,7 +28,7 @@ class ExactDedup:
     width: ClassVar[int] = 2
 
     def keys(self, documents: Sequence[Document]) -> tuple[np.ndarray, np.ndarray]:
-        """See `dedup.DedupStage`: every document has one key, of two words."""
+        """See `dedup.KeyDedup`: every document has one key, of two words."""
         import xxhash
 
         digests = b"".join(xxhash.xxh3_128_digest(document.text.encode("utf-8")) for document in documents)

@@ -9,6 +9,7 @@ from typing import Any
 
 from beam_pipelines import storage
 from beam_pipelines.units import Unit, write_result
+from beam_pipelines.web.tally import add_signals
 
 
 @dataclass(frozen=True)
@@ -52,16 +53,17 @@ def funnel(
       extra_seconds: stage name -> seconds spent outside the stages' own tallies (keys and shuffles).
 
     Returns:
-      {"stages": [{"name", "in", "kept", "rejected", "seconds"}], "records", "documents", "characters"}; seconds are
-      summed over workers.
+      {"stages": [{"name", "in", "kept", "rejected", "edits", "signals", "seconds"}], "records", "documents",
+      "characters"}; seconds are summed over workers, signals are histograms (see `tally`).
 
     Raises:
       RuntimeError: the stages' counts and the files disagree, or a stage does not add up.
     """
     stages: dict[str, dict[str, Any]] = {
-        name: {"name": name, "in": 0, "kept": 0, "rejected": Counter(), "seconds": extra_seconds.get(name, 0.0)}
+        name: {"name": name, "in": 0, "kept": 0, "rejected": Counter(), "edits": Counter(), "signals": {}}
         for name in names
     }
+    seconds = {name: extra_seconds.get(name, 0.0) for name in names}
     records: Counter[str] = Counter()
     for results in map_results:
         for result in results.values():
@@ -71,12 +73,19 @@ def funnel(
                 stage["in"] += tally["in"]
                 stage["kept"] += tally["kept"]
                 stage["rejected"].update(tally["rejected"])
-                stage["seconds"] += tally["seconds"]
+                stage["edits"].update(tally["edits"])
+                add_signals(stage["signals"], tally["signals"])
+                seconds[name] += tally["seconds"]
     last = map_results[-1].values()
     stats = {
         "stages": [
-            {**stage, "rejected": dict(sorted(stage["rejected"].items())), "seconds": round(stage["seconds"], 3)}
-            for stage in stages.values()
+            {
+                **stage,
+                "rejected": dict(sorted(stage["rejected"].items())),
+                "edits": dict(sorted(stage["edits"].items())),
+                "seconds": round(seconds[name], 3),
+            }
+            for name, stage in stages.items()
         ],
         "records": dict(sorted(records.items())),
         "documents": sum(result["documents"] for result in last),

@@ -5,54 +5,39 @@ Stages that follow each other without a shuffle between them run here in one pas
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from typing import TypeVar
-
-import numpy as np
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from beam_pipelines import storage
 from beam_pipelines.units import Unit, write_result
 from beam_pipelines.web import parquet
-from beam_pipelines.web.dedup import DedupStage, read_drops, write_keys
-from beam_pipelines.web.document import Document, DocumentStage, Page, Unreadable, Verdict
+from beam_pipelines.web.corpus_stage import CorpusStage
+from beam_pipelines.web.document import (
+    Document,
+    DocumentStage,
+    Outcome,
+    Page,
+    PageStage,
+    Unreadable,
+    Verdict,
+    take_measures,
+)
 from beam_pipelines.web.extract import Extract, to_document
 from beam_pipelines.web.extract_process import ExtractProcess
 from beam_pipelines.web.read_warc import ReadWarc
-
-KEY_BATCH = 1000
-T = TypeVar("T")
+from beam_pipelines.web.tally import Tally
 
 
-@dataclass
-class Tally:
-    """What one stage did in one unit; `seconds` are a worker's wall time."""
+class Refused(NamedTuple):
+    """A page that a stage before the extraction rejects."""
 
-    taken: int = 0
-    kept: int = 0
-    rejected: Counter[str] = field(default_factory=Counter)
-    seconds: float = 0.0
-
-    def timed(self, items: Iterable[T]) -> Iterator[T]:
-        """Passes `items` on and adds the time that making them took."""
-        iterator = iter(items)
-        while True:
-            start = time.perf_counter()
-            try:
-                item = next(iterator)
-            except StopIteration:
-                return
-            finally:
-                self.seconds += time.perf_counter() - start
-            yield item
-
-    def result(self) -> dict:
-        """As JSON-like values."""
-        return {"in": self.taken, "kept": self.kept, "rejected": dict(self.rejected), "seconds": self.seconds}
+    page: Page
+    stage: str
+    verdict: Verdict
 
 
 @dataclass(frozen=True)
@@ -62,11 +47,11 @@ class MapUnit:
     Attributes:
       folder: the job's own.
       documents, rejected: folders for its outputs; `suffix` is added to the rejected file's name.
-      reader, extractor: of the first job; None later.
+      reader, page_stages, extractor: of the first job; None and empty later.
       input: folder of the documents that the job before wrote; '' in the first job.
-      dropping, drops: the deduplication before this job, and its list of documents to drop.
+      finder, findings: the corpus stage before this job, and what it found.
       stages: what looks at each document, in order.
-      keying: the deduplication after this job, whose keys are written.
+      keying: the corpus stage after this job, whose keys are written.
     """
 
     folder: str
@@ -74,12 +59,13 @@ class MapUnit:
     rejected: str
     suffix: str
     reader: ReadWarc | None
+    page_stages: Sequence[PageStage]
     extractor: Extract | None
     input: str
-    dropping: DedupStage | None
-    drops: str
+    finder: CorpusStage | None
+    findings: str
     stages: Sequence[DocumentStage]
-    keying: DedupStage | None
+    keying: CorpusStage | None
 
     def __call__(self, unit: Unit) -> None:
         """Runs one unit; see `_Run`."""
@@ -91,7 +77,7 @@ class _Run:
 
     def __init__(self, job: MapUnit, unit: Unit):
         self._job, self._unit = job, unit
-        heads = (job.reader, job.extractor, job.dropping)
+        heads = (job.reader, *job.page_stages, job.extractor, job.finder)
         names = [stage.name for stage in (*heads, *job.stages) if stage is not None]
         self._tallies = {name: Tally() for name in names}
         self._records: Counter[str] = Counter()
@@ -122,24 +108,22 @@ class _Run:
 
     def _kept_documents(self, stack: ExitStack) -> Iterator[Document]:
         steps = [(stage, self._tallies[stage.name]) for stage in self._job.stages]
-        for document in self._crawled(stack) if self._job.reader is not None else self._deduplicated():
+        for document in self._crawled(stack) if self._job.reader is not None else self._found():
             for stage, tally in steps:
                 start = time.perf_counter()
-                document, verdict = stage.apply(document)
+                outcome = stage.apply(document)
                 tally.seconds += time.perf_counter() - start
-                if not self._keeps(stage.name, document, verdict):
+                document = outcome.document
+                if not self._keeps(stage.name, outcome):
                     break
             else:
                 yield document
 
-    def _keeps(self, stage: str, document: Document, verdict: Verdict) -> bool:
-        """Counts a verdict and writes the document if it is rejected."""
-        tally = self._tallies[stage]
-        tally.taken += 1
-        if not verdict.reason:
-            tally.kept += 1
+    def _keeps(self, stage: str, outcome: Outcome) -> bool:
+        """Counts an outcome and writes the document if it is rejected."""
+        document, verdict, measures, edits = outcome
+        if self._tallies[stage].count(verdict, measures, edits):
             return True
-        tally.rejected[verdict.reason] += 1
         self._rejected.add(parquet.rejected_row(document, stage, verdict), len(document.text))
         return False
 
@@ -151,63 +135,77 @@ class _Run:
         reading, extracting = self._tallies[reader.name], self._tallies[extractor.name]
         process = stack.enter_context(ExtractProcess(extractor))
         path, file = self._unit.arguments["path"], self._unit.arguments["file"]
-        pages = reading.timed(reader.pages(path, file, self._records))
-        for item, outcome in extracting.timed(process.map(pages)):
+        read = Tally()  # only for its clock: pages are read while extraction waits for them
+        pages: Iterator[Any] = read.timed(self._judged_pages(reading.timed(reader.pages(path, file, self._records))))
+        results: Iterator[tuple[Any, Any]] = extracting.timed(process.map(pages))
+        for item, outcome in results:
             if isinstance(item, Unreadable):
-                verdict = Verdict(item.reason, item.value)
-                self._keeps(reader.name, parquet.unreadable_document(item), verdict)
+                lost = parquet.unreadable_document(item)
+                self._keeps(reader.name, Outcome(lost, Verdict(item.reason, item.value)))
+                continue
+            if isinstance(item, Refused):
+                self._rejected.add(parquet.rejected_row(_without_text(item.page), item.stage, item.verdict), 0)
                 continue
             assert isinstance(item, Page)
             assert outcome is not None
-            reading.taken += 1
-            reading.kept += 1
             if isinstance(outcome, Verdict):
-                lost = Unreadable(item.id, item.file, item.offset, item.source, item.url, item.date, "", None, "")
-                self._keeps(extractor.name, parquet.unreadable_document(lost), outcome)
+                self._keeps(extractor.name, Outcome(_without_text(item), outcome))
                 continue
             document, verdict = to_document(item, outcome)
-            if self._keeps(extractor.name, document, verdict):
+            if self._keeps(extractor.name, Outcome(document, verdict)):
                 yield document
-        extracting.seconds -= reading.seconds  # pages are read while extraction waits for them
+        extracting.seconds -= read.seconds
 
-    def _deduplicated(self) -> Iterator[Document]:
-        """Documents of the job before, without those that the deduplication before drops."""
-        job, stage = self._job, self._job.dropping
-        assert stage is not None
-        drops = read_drops(job.drops, *self._unit.arguments["drops"])
-        documents = parquet.read_documents(storage.join(job.input, f"{self._unit.name}.parquet"))
-        for row, document in enumerate(self._tallies[stage.name].timed(documents)):
-            keeper = drops.get(row)
-            if keeper is None:
-                self._keeps(stage.name, document, Verdict())
-                yield document
+    def _judged_pages(self, pages: Iterable[Page | Unreadable]) -> Iterator[Page | Unreadable | Refused]:
+        """Counts pages as read and shows them to the stages before the extraction."""
+        reader, stages = self._job.reader, [(stage, self._tallies[stage.name]) for stage in self._job.page_stages]
+        assert reader is not None
+        reading = self._tallies[reader.name]
+        for page in pages:
+            if isinstance(page, Unreadable):
+                yield page
+                continue
+            reading.count(Verdict())
+            for stage, tally in stages:
+                start = time.perf_counter()
+                verdict, measures = take_measures(stage.page_measures(page))
+                tally.seconds += time.perf_counter() - start
+                if not tally.count(verdict, measures):
+                    yield Refused(page, stage.name, verdict)
+                    break
             else:
-                metadata = {**json.loads(document.metadata), "duplicate_of": keeper}
-                document = document.replace(metadata=json.dumps(metadata, ensure_ascii=False))
-                self._keeps(stage.name, document, Verdict(stage.reason))
+                yield page
 
-    def _keyed(self, documents: Iterable[Document], stage: DedupStage, stack: ExitStack) -> Iterator[Document]:
-        """Passes documents on; at their end writes their keys. A row is a document's place among them."""
-        file = stack.enter_context(storage.atomic_writer(storage.join(self._job.folder, f"{self._unit.name}.keys")))
-        batch: list[Document] = []
-        rows: list[np.ndarray] = []
-        keys = [np.zeros((0, stage.bands, stage.width), np.uint64)]
-        count = 0
-
-        def flush() -> None:
-            nonlocal count
+    def _found(self) -> Iterator[Document]:
+        """Documents of the job before, after what the corpus stage between found in them."""
+        job, stage = self._job, self._job.finder
+        assert stage is not None
+        tally = self._tallies[stage.name]
+        findings = stage.load(job.findings, *self._unit.arguments["findings"])
+        documents = parquet.read_documents(storage.join(job.input, f"{self._unit.name}.parquet"))
+        for row, document in enumerate(tally.timed(documents)):
             start = time.perf_counter()
-            some_rows, some_keys = stage.keys(batch)
-            rows.append(some_rows.astype(np.int64) + count)
-            keys.append(some_keys)
-            count += len(batch)
-            batch.clear()
-            self._key_seconds += time.perf_counter() - start
+            outcome = stage.apply_finding(document, findings.get(row))
+            tally.seconds += time.perf_counter() - start
+            if self._keeps(stage.name, outcome):
+                yield outcome.document
 
+    def _keyed(self, documents: Iterable[Document], stage: CorpusStage, stack: ExitStack) -> Iterator[Document]:
+        """Passes documents on; at their end their keys are written. A row is a document's place among them."""
+        file = stack.enter_context(storage.atomic_writer(storage.join(self._job.folder, f"{self._unit.name}.keys")))
+        writer = stage.start(file)
         for document in documents:
-            batch.append(document)
-            if len(batch) >= KEY_BATCH:
-                flush()
+            start = time.perf_counter()
+            writer.add(document)
+            self._key_seconds += time.perf_counter() - start
             yield document
-        flush()
-        write_keys(file, np.concatenate(rows), np.concatenate(keys))
+        start = time.perf_counter()
+        writer.close()
+        self._key_seconds += time.perf_counter() - start
+
+
+def _without_text(page: Page) -> Document:
+    """A page that gave no text as a row for `rejected`; file and offset say where its HTML is."""
+    return parquet.unreadable_document(
+        Unreadable(page.id, page.file, page.offset, page.source, page.url, page.date, "", None, "")
+    )

@@ -14,6 +14,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from beam_pipelines.web.dedup import KeyDedup
 from beam_pipelines.web.document import Document
 from beam_pipelines.web.hashing import combine, constants, mix
 from beam_pipelines.web.words import normalised_words
@@ -26,7 +27,7 @@ _KNOWN_WORDS: dict[str, int] = {}  # a pure function's cache, emptied when full
 
 
 @dataclass(frozen=True)
-class MinHashDedup:
+class MinHashDedup(KeyDedup):
     """Drops documents that share a band with an earlier one, directly or through others (connected components).
 
     Attributes:
@@ -47,7 +48,7 @@ class MinHashDedup:
     width: ClassVar[int] = 1
 
     def keys(self, documents: Sequence[Document]) -> tuple[np.ndarray, np.ndarray]:
-        """See `dedup.DedupStage`: one key per band; documents without a word have none."""
+        """See `dedup.KeyDedup`: one key per band; documents without a word have none."""
         signatures = [
             (row, signature(found, self.bands * self.rows, self.seed))
             for row, document in enumerate(documents)

@@ -25,8 +25,8 @@ from typing import Any
 
 from beam_pipelines import storage
 from beam_pipelines.runners import Runner
-from beam_pipelines.units import Job, ShuffleJob, Unit, distinct_names, file_name, run_job
-from beam_pipelines.web.dedup import DedupStage, EmitKeys, JoinClusters, WriteEdges
+from beam_pipelines.units import Job, Unit, distinct_names, file_name, run_job
+from beam_pipelines.web.corpus_stage import Corpus, CorpusStage, Findings
 from beam_pipelines.web.document import DocumentStage, configuration
 from beam_pipelines.web.funnel import CountFiles, funnel
 from beam_pipelines.web.map_job import MapUnit
@@ -40,8 +40,9 @@ LIBRARIES = ("fastwarc", "resiliparse", "trafilatura", "fasttext-numpy2-wheel", 
 def code_version() -> str:
     """Version of everything that a document's text depends on: this package's files and the libraries it calls."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
+    folder = Path(__file__).parent
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts):
+        digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
     versions = [f"{name} {importlib.metadata.version(name)}" for name in LIBRARIES]
     return f"{digest.hexdigest()[:12]}, {', '.join(versions)}"
 
@@ -86,20 +87,13 @@ class _Run:
         ]
         segments = self._recipe.segments()
         results, documents = [], ""
-        for index, (dropping, stages) in enumerate(segments):
+        for index, (finder, stages) in enumerate(segments):
             keying = segments[index + 1][0] if index + 1 < len(segments) else None
-            drops = ""
-            if dropping is not None:
-                drops, ranges = self._deduplicate(dropping, units, documents)
-                units = [
-                    Unit(
-                        unit.name,
-                        fingerprint([unit.fingerprint, ranges[unit.name][2]]),
-                        {"drops": ranges[unit.name][:2]},
-                    )
-                    for unit in units
-                ]
-            job, target = self._map_job(dropping, stages, keying, units, documents, drops)
+            found = Findings("", {})
+            if finder is not None:
+                found = self._find(finder, units, documents)
+                units = [_after(unit, found) for unit in units]
+            job, target = self._map_job(finder, stages, keying, units, documents, found.path)
             results.append(run_job(self._runner, job))
             self._folder_of_keys, documents = job.folder, target
             if keying is not None:
@@ -149,17 +143,16 @@ class _Run:
 
     def _map_job(
         self,
-        dropping: DedupStage | None,
+        finder: CorpusStage | None,
         stages: Sequence[DocumentStage],
-        keying: DedupStage | None,
+        keying: CorpusStage | None,
         units: Sequence[Unit],
         documents: str,
-        drops: str,
+        findings: str,
     ) -> tuple[Job, str]:
         """A map job and the folder its documents go to."""
-        first = dropping is None
-        head = self._recipe.reader.name if dropping is None else dropping.name
-        name, folder = self._job_name(head)
+        first, recipe = finder is None, self._recipe
+        name, folder = self._job_name(recipe.reader.name if finder is None else finder.name)
         target = storage.join(folder, "documents") if keying is not None else storage.join(self._output, "documents")
         self._suffixes.append(name)
         function = MapUnit(
@@ -167,35 +160,35 @@ class _Run:
             documents=target,
             rejected=storage.join(self._output, "rejected"),
             suffix=name,
-            reader=self._recipe.reader if first else None,
-            extractor=self._recipe.extractor if first else None,
+            reader=recipe.reader if first else None,
+            page_stages=tuple(recipe.page_stages) if first else (),
+            extractor=recipe.extractor if first else None,
             input=documents,
-            dropping=dropping,
-            drops=drops,
+            finder=finder,
+            findings=findings,
             stages=tuple(stages),
             keying=keying,
         )
-        heads = [self._recipe.reader, self._recipe.extractor] if dropping is None else [dropping]
+        heads = [recipe.reader, *recipe.page_stages, recipe.extractor] if finder is None else [finder]
         described = {"stages": [configuration(stage) for stage in (*heads, *stages)], "code": self._code}
         return Job(name, folder, units, described, function), target
 
-    def _deduplicate(self, stage: DedupStage, units: Sequence[Unit], documents: str) -> tuple[str, dict[str, list]]:
-        """Runs a deduplication's two jobs; returns the drops' file and {unit: [start, stop, digest] in it}."""
+    def _find(self, stage: CorpusStage, units: Sequence[Unit], documents: str) -> Findings:
+        """Runs a corpus stage's jobs."""
         start = time.perf_counter()
-        described = {"stages": [configuration(stage)], "code": self._code}
-        key = fingerprint([unit.fingerprint for unit in units])
-        name, edges = self._job_name(stage.name)
-        parts = [Unit(f"{part:05d}", key) for part in range(stage.bands * stage.hash_ranges)]
-        sources = [Unit(unit.name, unit.fingerprint, {"index": index}) for index, unit in enumerate(units)]
-        emit = EmitKeys(self._folder_of_keys, stage.bands, stage.width, stage.hash_ranges)
-        reduce = WriteEdges(edges, stage.width, len(units))
-        shuffle = ShuffleJob(name, edges, parts, described, reduce, sources=sources, emit=emit)
-        run_job(self._runner, shuffle)
-        name, folder = self._job_name(stage.name)
-        join = JoinClusters(folder, edges, [part.name for part in parts], documents, [unit.name for unit in units])
-        result = run_job(self._runner, Job(name, folder, [Unit("clusters", key)], described, join))
+        corpus = Corpus(
+            units=[Unit(unit.name, unit.fingerprint, {"index": index}) for index, unit in enumerate(units)],
+            key=fingerprint([unit.fingerprint for unit in units]),
+            keys=self._folder_of_keys,
+            documents=documents,
+            output=self._output,
+            runner=self._runner,
+            new_job=lambda: self._job_name(stage.name),
+            described={"stages": [configuration(stage)], "code": self._code},
+        )
+        found = stage.find(corpus)
         self._add_seconds(stage.name, time.perf_counter() - start)
-        return storage.join(folder, "drops.bin"), result["clusters"]["ranges"]
+        return found
 
     def _add_seconds(self, stage: str, seconds: float) -> None:
         self._seconds[stage] = self._seconds.get(stage, 0.0) + seconds
@@ -226,6 +219,12 @@ class _Run:
             storage.write_json(path, stats)
         else:
             stats.update(storage.read_json(path))
+
+
+def _after(unit: Unit, found: Findings) -> Unit:
+    """A unit as the job after a corpus stage takes it: redone only where the findings in it change."""
+    start, stop, digest = found.ranges[unit.name]
+    return Unit(unit.name, fingerprint([unit.fingerprint, digest]), {"findings": [start, stop]})
 
 
 def _without_seconds(stats: dict[str, Any]) -> dict[str, Any]:

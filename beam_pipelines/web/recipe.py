@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from beam_pipelines.web.dedup import DedupStage
-from beam_pipelines.web.document import DocumentStage, Stage, configuration
+from beam_pipelines.web.corpus_stage import CorpusStage
+from beam_pipelines.web.document import DocumentStage, PageStage, Stage, configuration
 from beam_pipelines.web.extract import Extract
 from beam_pipelines.web.read_warc import ReadWarc
 from t5x_style.errors import UserError
@@ -15,22 +15,26 @@ from t5x_style.errors import UserError
 
 @dataclass(frozen=True)
 class CleanWeb:
-    """Reading, extraction, then any document and deduplication stages in any order.
+    """Reading, stages that look at pages, extraction, then any document and corpus stages in any order.
 
     Raises:
-      UserError: the first two stages are not reading and extraction, a name occurs twice, or something is no stage.
+      UserError: reading does not come first or extraction not before the text stages, a name occurs twice, or
+        something is no stage.
     """
 
     stages: Sequence[Stage]
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stages", tuple(self.stages))
-        if len(self.stages) < 2 or not isinstance(self.stages[0], ReadWarc) or not isinstance(self.stages[1], Extract):
-            raise UserError("CleanWeb.stages must begin with ReadWarc and Extract")
-        for stage in self.stages[2:]:
-            if not isinstance(stage, (DocumentStage, DedupStage)):
+        extracting = [index for index, stage in enumerate(self.stages) if isinstance(stage, Extract)]
+        if not self.stages or not isinstance(self.stages[0], ReadWarc) or len(extracting) != 1:
+            raise UserError("CleanWeb.stages must begin with ReadWarc and hold one Extract")
+        for index, stage in enumerate(self.stages):
+            allowed = ReadWarc if index == 0 else PageStage if index < extracting[0] else (DocumentStage, CorpusStage)
+            if index != extracting[0] and not isinstance(stage, allowed):
                 name = type(stage).__name__
-                raise UserError(f"CleanWeb.stages: {name} can stand only at the start or is no stage")
+                where = "before" if index < extracting[0] else "after"
+                raise UserError(f"CleanWeb.stages: {name} cannot stand {where} Extract or is no stage")
         names = [stage.name for stage in self.stages]
         for name in names:
             if names.count(name) > 1:
@@ -43,19 +47,29 @@ class CleanWeb:
         return self.stages[0]
 
     @property
-    def extractor(self) -> Extract:
-        """The second stage."""
-        assert isinstance(self.stages[1], Extract)
-        return self.stages[1]
+    def page_stages(self) -> list[PageStage]:
+        """The stages between reading and extraction."""
+        return [stage for stage in self.stages[1 : self._extracting] if isinstance(stage, PageStage)]
 
-    def segments(self) -> list[tuple[DedupStage | None, list[DocumentStage]]]:
-        """(the deduplication before, the document stages behind it) for every map job.
+    @property
+    def extractor(self) -> Extract:
+        """The stage that turns pages into text."""
+        stage = self.stages[self._extracting]
+        assert isinstance(stage, Extract)
+        return stage
+
+    @property
+    def _extracting(self) -> int:
+        return next(index for index, stage in enumerate(self.stages) if isinstance(stage, Extract))
+
+    def segments(self) -> list[tuple[CorpusStage | None, list[DocumentStage]]]:
+        """(the corpus stage before, the document stages behind it) for every map job.
 
         Example: read, extract, A, exact, B, minhash -> [(None, [A]), (exact, [B]), (minhash, [])].
         """
-        result: list[tuple[DedupStage | None, list[DocumentStage]]] = [(None, [])]
-        for stage in self.stages[2:]:
-            if isinstance(stage, DedupStage):
+        result: list[tuple[CorpusStage | None, list[DocumentStage]]] = [(None, [])]
+        for stage in self.stages[self._extracting + 1 :]:
+            if isinstance(stage, CorpusStage):
                 result.append((stage, []))
             else:
                 assert isinstance(stage, DocumentStage)

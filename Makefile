@@ -2,18 +2,20 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || echo python3)
 VENV ?= .venv
 PARITY ?= .venv-parity
+PEERS ?= .venv-peers
 BIN = $(VENV)/bin
 QUICKSTART ?= quickstart_run
 # The lock is complete and hashed, so pip need not resolve: --no-deps also keeps out fasttext-predict, whose files
 # would overwrite those of fasttext-numpy2-wheel.
 PIP_LOCKED = install --quiet --no-deps --require-hashes --disable-pip-version-check
 
-.PHONY: help quickstart install lint format types test test-fast test-parity lock clean
+.PHONY: help quickstart install lint format types test test-fast test-parity peers lock clean
 
 help:
 	@echo "make quickstart    install, run the main job end to end (about 10 minutes), print where the report is"
 	@echo "make test          install, run the tests      make test-fast: without the slow ones"
 	@echo "make test-parity   install torch and transformers beside it, compare numbers with them"
+	@echo "make peers         install what the web benchmarks are measured against"
 	@echo "make lint          ruff and mypy               make format: ruff's formatting"
 	@echo "make lock          write the lock files anew from setup.py (needs uv)"
 
@@ -59,10 +61,19 @@ $(PARITY)/.installed: $(VENV)/.installed requirements-parity.lock
 test-parity: $(PARITY)/.installed
 	$(PARITY)/bin/python -m pytest tests/parity
 
+# What benchmarks/web_*.py are measured against: datatrove and others, apart from our own environment.
+peers: $(PEERS)/.installed
+
+$(PEERS)/.installed: $(VENV)/.installed requirements-peers.lock
+	test -x $(PEERS)/bin/python || $(BIN)/python -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip $(PIP_LOCKED) -r requirements-peers.lock
+	touch $@
+
 lock:
+	uv pip compile requirements-peers.in --universal --python-version 3.11 --generate-hashes -q -o requirements-peers.lock
 	uv pip compile requirements-parity.in --universal --python-version 3.11 --generate-hashes -c requirements.lock -q -o requirements-parity.lock
 	uv pip compile setup.py --extra data --extra test --universal --python-version 3.11 --generate-hashes --override requirements-overrides.txt -q -o requirements.lock
 	uv pip compile setup.py --universal --python-version 3.11 --generate-hashes -c requirements.lock -q -o requirements-core.lock
 
 clean:
-	rm -rf $(VENV) $(PARITY) build dist *.egg-info .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(PARITY) $(PEERS) build dist *.egg-info .mypy_cache .ruff_cache

@@ -1,4 +1,4 @@
-"""One spelling for the addresses of one page: what URL deduplication compares, and the host that URL filters look up."""
+"""One spelling per page address: what URL deduplication compares, and the host that URL filters look up."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def normalise_authority(authority: str) -> str:
 
 
 def _punycode(host: str) -> str:
-    """Every label as browsers send it (UTS 46); what is no valid name is percent-encoded, so that it stays one string."""
+    """Every label as browsers send it (UTS 46); what is no valid name is percent-encoded."""
     import idna
 
     name, port = (host[: found.start()], found.group()) if (found := _PORT.search(host)) else (host, "")

@@ -14,37 +14,41 @@ import apache_beam as beam
 from apache_beam.pipeline import PipelineVisitor
 from apache_beam.transforms.userstate import is_stateful_dofn
 
+from beam_pipelines.job_files import load_batches
 from beam_pipelines.runners import call_batch
 from beam_pipelines.units import Unit
 
+Work = Sequence[Sequence[Unit]] | Sequence[str]  # batches of units, or files that hold them
 _PRIMITIVES = (beam.ParDo, beam.GroupByKey, beam.Flatten, beam.Impulse, beam.Create, beam.WindowInto)
 
 
-def map_units(pipeline: beam.Pipeline, batches: Sequence[Sequence[Unit]], function: Callable[[Unit], None]) -> None:
+def map_units(pipeline: beam.Pipeline, work: Work, function: Callable[[Unit], None]) -> None:
     """Create of units | Reshuffle | FlatMap: the graph of a map job."""
-    _ = (
-        pipeline
-        | "Units" >> beam.Create(list(batches), reshuffle=False)
-        | "Spread" >> beam.Reshuffle()
-        | "Run" >> beam.FlatMap(partial(call_batch, function))
-    )
+    _ = _spread(pipeline, work) | "Run" >> beam.FlatMap(partial(call_batch, function)).with_output_types(int)
 
 
 def shuffle_blocks(
     pipeline: beam.Pipeline,
-    batches: Sequence[Sequence[Unit]],
+    work: Work,
     emit: Callable[[Unit], Iterable[tuple[int, tuple[int, bytes]]]],
     reduce: Callable[[tuple[int, Iterable[tuple[int, bytes]]]], None],
 ) -> None:
     """Create of units | Reshuffle | FlatMap | GroupByKey | Map: the graph of a shuffle job."""
+    blocks = tuple[int, tuple[int, bytes]]
     _ = (
-        pipeline
-        | "Units" >> beam.Create(list(batches), reshuffle=False)
-        | "Spread" >> beam.Reshuffle()
-        | "Emit" >> beam.FlatMap(partial(_emit_batch, emit))
+        _spread(pipeline, work)
+        | "Emit" >> beam.FlatMap(partial(_emit_batch, emit)).with_output_types(blocks)
         | "Group" >> beam.GroupByKey()
         | "Reduce" >> beam.Map(reduce)
     )
+
+
+def _spread(pipeline: beam.Pipeline, work: Work) -> beam.PCollection:
+    """Batches of units, each to go to whichever worker is free."""
+    created = pipeline | "Units" >> beam.Create(list(work), reshuffle=False)
+    if any(isinstance(item, str) for item in work):
+        created |= "Read" >> beam.FlatMap(load_batches)
+    return created | "Spread" >> beam.Reshuffle()
 
 
 def _emit_batch(

@@ -18,9 +18,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from functools import lru_cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from absl import logging
+
+from beam_pipelines import file_shuffle, job_files, storage
 from t5x_style.errors import UserError
 
 if TYPE_CHECKING:
@@ -111,12 +115,14 @@ class Runner:
             raise UserError(f"--workers {workers}: at least 1 is needed")
         lowered = name.lower()
         self.kind = LOCAL if lowered in _LOCAL_NAMES else DASK if lowered in ("dask", "daskrunner") else name
-        if workers > 1 and self.kind not in (LOCAL, DASK):
+        if workers > 1 and not self._in_processes:
             raise UserError(f"--workers {workers} is for the local and dask runners; {name} has its own Beam options")
         self._workers, self._options = workers, list(beam_options)
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Runner:
+        if self.kind.lower() == "dataflowrunner":
+            _require_dataflow()
         beam_address = any(option.startswith("--dask_client_address") for option in self._options)
         if self.kind == LOCAL and self._workers > 1:
             self._stack.enter_context(_open_pool(self._workers))
@@ -132,31 +138,69 @@ class Runner:
     ) -> None:
         self._stack.__exit__(kind, value, traceback)
 
+    @property
+    def _in_processes(self) -> bool:
+        """Whether graphs are run by processes that this command started, so that their size does not matter."""
+        return self.kind in (LOCAL, DASK)
+
     def batches(self, units: Sequence[Unit]) -> list[list[Unit]]:
         """The graph's elements: one unit each, or all units together where the local pool takes them apart."""
         return [list(units)] if self.kind == LOCAL and _POOL is not None else [[unit] for unit in units]
 
-    def run_units(self, label: str, units: Sequence[Unit], function: Callable[[Unit], None]) -> None:
-        """One map job: `function` is called once for every unit, in any order, on any worker."""
+    def run_units(self, label: str, units: Sequence[Unit], function: Callable[[Unit], None], folder: str) -> None:
+        """One map job: `function` is called once for every unit, in any order, on any worker.
+
+        Args:
+          label: for people.
+          units: all of them are run.
+          function: what runs; picklable.
+          folder: the job's, visible to all workers; what a cluster reads goes to `graph/` in it.
+        """
         import_beam()
         from beam_pipelines import portable
 
-        with self._pipeline(label) as pipeline:
-            portable.map_units(pipeline, self.batches(units), function)
+        if self._in_processes:
+            with self._pipeline(label) as pipeline:
+                portable.map_units(pipeline, self.batches(units), function)
+        else:
+            with _graph_files(folder) as files, self._pipeline(label) as pipeline:
+                stored = job_files.store_function(function, files)
+                portable.map_units(pipeline, job_files.store_units(units, files), stored)
 
     def run_shuffle(
         self,
         label: str,
         sources: Sequence[Unit],
+        parts: Sequence[int],
         emit: Callable[[Unit], Iterable[tuple[int, tuple[int, bytes]]]],
         reduce: Callable[[tuple[int, Iterable[tuple[int, bytes]]]], None],
+        folder: str,
     ) -> None:
-        """One shuffle: keyed blocks from all sources, grouped by key, `reduce` called once for every key."""
+        """One shuffle: keyed blocks from all sources, grouped by key, `reduce` called once for every key.
+
+        Args:
+          label: for people.
+          sources: units that `emit` is called with, names distinct.
+          parts: the keys that `emit` gives.
+          emit, reduce: what runs; picklable.
+          folder: as in `run_units`.
+        """
         import_beam()
         from beam_pipelines import portable
+        from beam_pipelines.units import Unit
 
-        with self._pipeline(label) as pipeline:
-            portable.shuffle_blocks(pipeline, [[source] for source in sources], emit, reduce)
+        if self.kind == LOCAL:
+            with file_shuffle.folder(folder) as blocks:
+                self.run_units(f"{label}, emit", sources, file_shuffle.WriteBlocks(emit, blocks), folder)
+                units = [Unit(str(part), "", {"part": part}) for part in parts]
+                self.run_units(f"{label}, reduce", units, file_shuffle.ReadBlocks(reduce, blocks), folder)
+        elif self.kind == DASK:
+            with self._pipeline(label) as pipeline:
+                portable.shuffle_blocks(pipeline, self.batches(sources), emit, reduce)
+        else:
+            with _graph_files(folder) as files, self._pipeline(label) as pipeline:
+                stored = [job_files.store_function(function, files) for function in (emit, reduce)]
+                portable.shuffle_blocks(pipeline, job_files.store_units(sources, files), *stored)
 
     @contextlib.contextmanager
     def _pipeline(self, label: str) -> Iterator[Any]:
@@ -167,29 +211,56 @@ class Runner:
         from beam_pipelines import portable
 
         options = self._options
-        if self.kind not in (LOCAL, DASK) and not any(option.startswith("--job_name") for option in options):
+        if not self._in_processes and not any(option.startswith("--job_name") for option in options):
             options = [*options, f"--job_name=clean-{''.join(c if c.isalnum() else '-' for c in label.lower())}"]
         runner = _RUNNER_CLASSES.get(self.kind, self.kind)
         try:
             pipeline = beam.Pipeline(runner=runner, options=PipelineOptions(options))
         except (ValueError, ImportError) as error:
-            raise UserError(f"--runner {self.kind}: {error}") from error
+            raise UserError(f"--runner {self.kind}: {' '.join(str(error).split())}") from error
         yield pipeline
         portable.check(pipeline)
         if self.kind == LOCAL:  # it raises what it logs
             standard_logging.getLogger("apache_beam.runners.common").setLevel(standard_logging.CRITICAL)
         try:
-            result = pipeline.run()
-            try:
-                state = result.wait_until_finish()
-            finally:
-                if self.kind == DASK:
-                    result.client.close()
+            state = self.execute(pipeline)
         except Exception as error:
             _raise_original(error)
             raise
         if state != "DONE":
             raise RuntimeError(f"job {label} ended in state {state}")
+
+    def execute(self, pipeline: Any) -> str:
+        """Runs a pipeline to its end and returns Beam's name of the end state, "DONE" if all went well."""
+        result = pipeline.run()
+        try:
+            return result.wait_until_finish()
+        except KeyboardInterrupt:
+            if not self._in_processes:
+                logging.info("ending the remote job")
+                result.cancel()
+            raise
+        finally:
+            if self.kind == DASK:
+                result.client.close()
+
+
+@contextlib.contextmanager
+def _graph_files(folder: str) -> Iterator[str]:
+    """A folder for what the graph's workers read, emptied before and after."""
+    path = storage.join(folder, "graph")
+    job_files.clear(path)
+    yield path
+    job_files.clear(path)
+
+
+def _require_dataflow() -> None:
+    """Says before anything is done that Dataflow's client is missing; Beam says so after the graph is made."""
+    import_beam()
+    try:
+        import apache_beam.runners.dataflow.internal.apiclient  # noqa: F401
+    except ImportError as error:
+        raise UserError("--runner DataflowRunner: install apache-beam[gcp], the same version on the workers") from error
 
 
 def _raise_original(error: BaseException) -> None:
@@ -212,7 +283,8 @@ def call_batch(function: Callable[[Unit], None], batch: Sequence[Unit]) -> list[
     else:
         import cloudpickle  # Beam's own pickler: takes functions that a Beam graph takes
 
-        futures = [_POOL.submit(_call_pickled, cloudpickle.dumps((function, unit))) for unit in batch]
+        pickled = cloudpickle.dumps(function)
+        futures = [_POOL.submit(_call_pickled, pickled, unit) for unit in batch]
         done, waiting = wait(futures, return_when=FIRST_EXCEPTION)
         for future in waiting:
             future.cancel()
@@ -221,11 +293,15 @@ def call_batch(function: Callable[[Unit], None], batch: Sequence[Unit]) -> list[
     return [len(batch)]
 
 
-def _call_pickled(call: bytes) -> None:
+def _call_pickled(function: bytes, unit: Unit) -> None:
+    _unpickled(function)(unit)
+
+
+@lru_cache(maxsize=1)
+def _unpickled(function: bytes) -> Callable[[Unit], None]:
     import pickle
 
-    function, unit = pickle.loads(call)
-    function(unit)
+    return pickle.loads(function)
 
 
 @contextlib.contextmanager

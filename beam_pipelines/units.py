@@ -7,8 +7,9 @@ skips the unit; one with another redoes it. A job's `manifest.json` comes after 
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, Sequence, ValuesView
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -16,6 +17,7 @@ from urllib.parse import quote
 from absl import logging
 
 from beam_pipelines import storage
+from beam_pipelines.read_ahead import read_ahead
 from beam_pipelines.runners import Runner
 from t5x_style.files import fingerprint
 from t5x_style.progress import Progress
@@ -76,16 +78,69 @@ def write_result(folder: str, unit: Unit, result: Mapping[str, Any]) -> None:
     storage.write_json(result_path(folder, unit.name), {**result, "fingerprint": unit.fingerprint})
 
 
-def _finished(folder: str, units: Iterable[Unit]) -> dict[str, dict]:
-    """Results of the units that stand with the right fingerprint."""
+class Results(Mapping[str, dict]):
+    """Unit name -> result, read when asked for; going through `values()` or `items()` reads ahead and keeps nothing."""
+
+    def __init__(self, folder: str, names: Sequence[str]):
+        self._folder, self._names = folder, dict.fromkeys(names)
+
+    def __getitem__(self, name: str) -> dict:
+        if name not in self._names:
+            raise KeyError(name)
+        return storage.read_json(result_path(self._folder, name))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def read(self) -> Iterator[tuple[str, dict]]:
+        """All pairs in order; many remote files at once."""
+        remote = not storage.is_local(self._folder)
+        results = read_ahead(self.__getitem__, self._names) if remote else map(self.__getitem__, self._names)
+        return zip(self._names, results, strict=True)
+
+    def items(self) -> ItemsView[str, dict]:
+        """See `read`."""
+        return _Items(self)
+
+    def values(self) -> ValuesView[dict]:
+        """See `read`."""
+        return _Values(self)
+
+
+class _Items(ItemsView[str, dict]):
+    def __init__(self, results: Results):
+        super().__init__(results)
+        self._results = results
+
+    def __iter__(self) -> Iterator[tuple[str, dict]]:
+        return self._results.read()
+
+
+class _Values(ValuesView[dict]):
+    def __init__(self, results: Results):
+        super().__init__(results)
+        self._results = results
+
+    def __iter__(self) -> Iterator[dict]:
+        return (result for _, result in self._results.read())
+
+
+def _standing(folder: str, units: Sequence[Unit], manifest: Mapping[str, Any]) -> tuple[set[str], set[str]]:
+    """Names of the units that have a result: (with the right fingerprint, with another).
+
+    A manifest is written after all of its units and deleted before any of them changes, so where it equals `manifest`
+    only the names are looked at.
+    """
     there = set(storage.list_files(folder, ".json"))
-    results = {}
-    for unit in units:
-        if f"unit-{unit.name}.json" in there:
-            result = storage.read_json(result_path(folder, unit.name))
-            if result.get("fingerprint") == unit.fingerprint:
-                results[unit.name] = result
-    return results
+    names = [unit.name for unit in units if f"unit-{unit.name}.json" in there]
+    if MANIFEST in there and storage.read_json(storage.join(folder, MANIFEST)) == manifest:
+        return set(names), set()
+    wanted = {unit.name: unit.fingerprint for unit in units}
+    right = {name for name, result in Results(folder, names).items() if result.get("fingerprint") == wanted[name]}
+    return right, set(names) - right
 
 
 class _Watch(threading.Thread):
@@ -140,7 +195,7 @@ class ShuffleJob(Job):
     emit: Callable[[Unit, frozenset[int]], Iterable[tuple[int, tuple[int, bytes]]]] | None = None
 
 
-def run_job(runner: Runner, job: Job) -> dict[str, dict]:
+def run_job(runner: Runner, job: Job) -> Results:
     """Runs the unfinished units of a job and writes its manifest.
 
     Returns:
@@ -149,40 +204,41 @@ def run_job(runner: Runner, job: Job) -> dict[str, dict]:
     Raises:
       RuntimeError: the runner said it was done but a unit has no result.
     """
-    results = _finished(job.folder, job.units)
-    pending = [unit for unit in job.units if unit.name not in results]
-    manifest = storage.join(job.folder, MANIFEST)
+    manifest = _manifest(job)
+    finished, stale = _standing(job.folder, job.units, manifest)
+    pending = [unit for unit in job.units if unit.name not in finished]
+    path = storage.join(job.folder, MANIFEST)
     if pending:
-        storage.delete(manifest)
+        storage.delete(path)
         with Progress(job.name, total=len(job.units), unit="units") as progress:
-            progress.update(len(results))
-            watch = _Watch(job.folder, {f"unit-{unit.name}.json" for unit in pending}, len(results), progress)
-            for unit in pending:  # results of other fingerprints: gone before anything of theirs is overwritten
-                storage.delete(result_path(job.folder, unit.name))
+            progress.update(len(finished))
+            watch = _Watch(job.folder, {f"unit-{unit.name}.json" for unit in pending}, len(finished), progress)
+            for name in stale:  # results of other fingerprints: gone before anything of theirs is overwritten
+                storage.delete(result_path(job.folder, name))
             watch.start()
             try:
                 _run_pending(runner, job, pending)
             finally:
                 watch.stop()
             progress.update(len(job.units))
-        results = _finished(job.folder, job.units)
-        missing = [unit.name for unit in job.units if unit.name not in results]
+        missing = sorted({unit.name for unit in pending} - _standing(job.folder, pending, {})[0])
         if missing:
             raise RuntimeError(f"{job.name}: the runner ended without the results of {missing[:5]} ({len(missing)})")
-    ordered = {unit.name: results[unit.name] for unit in job.units}
-    _write_manifest(manifest, job, ordered)
-    logging.debug("%s: %d of %d units were already done", job.name, len(job.units) - len(pending), len(job.units))
-    return ordered
+    if pending or not storage.exists(path) or storage.read_json(path) != manifest:
+        storage.write_json(path, manifest)
+    logging.debug("%s: %d of %d units were already done", job.name, len(finished), len(job.units))
+    return Results(job.folder, [unit.name for unit in job.units])
 
 
 def _run_pending(runner: Runner, job: Job, pending: list[Unit]) -> None:
     if isinstance(job, ShuffleJob):
         assert job.emit is not None
         names = {unit.name for unit in pending}
-        wanted = frozenset(index for index, unit in enumerate(job.units) if unit.name in names)
-        runner.run_shuffle(job.name, job.sources, _Emit(job.emit, wanted), _Reduce(job.function, job.units))
+        wanted = [index for index, unit in enumerate(job.units) if unit.name in names]
+        emit, reduce = _Emit(job.emit, frozenset(wanted)), _Reduce(job.function, job.units)
+        runner.run_shuffle(job.name, job.sources, wanted, emit, reduce, job.folder)
     else:
-        runner.run_units(job.name, pending, job.function)
+        runner.run_units(job.name, pending, job.function, job.folder)
 
 
 @dataclass(frozen=True)
@@ -208,13 +264,11 @@ class _Reduce:
         self.function(self.units[part], sorted(blocks, key=lambda item: item[0]))
 
 
-def _write_manifest(path: str, job: Job, results: Mapping[str, dict]) -> None:
+def _manifest(job: Job) -> dict[str, Any]:
     manifest = {
         "job": job.name,
         "configuration": job.configuration,
         "units": [{"name": unit.name, "fingerprint": unit.fingerprint, **unit.arguments} for unit in job.units],
         "fingerprint": fingerprint([unit.fingerprint for unit in job.units]),
     }
-    if not storage.exists(path) or storage.read_json(path) != manifest:
-        storage.write_json(path, manifest)
-    assert len(results) == len(job.units)
+    return json.loads(json.dumps(manifest))  # as it comes back from the file: no tuples

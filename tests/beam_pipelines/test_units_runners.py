@@ -49,9 +49,9 @@ def test_runners_that_are_refused(name, workers, message):
         Runner(name, workers)
 
 
-def test_a_runner_that_does_not_exist():
+def test_a_runner_that_does_not_exist(tmp_path):
     with Runner("NoSuchRunner") as runner, pytest.raises(UserError, match="NoSuchRunner"):
-        runner.run_units("x", [], print)
+        runner.run_units("x", [], print, str(tmp_path))
 
 
 def test_the_direct_runner_is_ours():
@@ -69,7 +69,7 @@ def work(unit):
 
 if __name__ == "__main__":
     with Runner(workers=2) as runner:
-        runner.run_units("x", [Unit("a", ""), Unit("b", "")], work)
+        runner.run_units("x", [Unit("a", ""), Unit("b", "")], work, sys.argv[1])
 """
 
 

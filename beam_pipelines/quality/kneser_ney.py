@@ -105,7 +105,7 @@ def pruning_thresholds(thresholds: Sequence[int], order: int) -> list[int]:
 
 
 def find_discounts(adjusted: np.ndarray) -> tuple[tuple[float, float, float], bool]:
-    """(D1, D2, D3+) of one order from its adjusted counts (equation 26 of the paper), and whether they are the fallback.
+    """(D1, D2, D3+) of one order from its adjusted counts (the paper's equation 26), and whether they are the fallback.
 
     Example: four 1s, two 2s, one 3 and one 4 give Y = 4 / 8, D1 = 1 - 2 Y 2/4 = .5, D2 = 2 - 3 Y 1/2 = 1.25,
     D3+ = 3 - 4 Y 1/1 = 1.

@@ -46,7 +46,7 @@ class C4:
     first rule that it breaks, in this order) and `citations`.
 
     Attributes:
-      end_marks: what a line must end with; three points are none.
+      end_marks: what a line must end with, three points not; empty for languages that write without.
       min_words: of a line, citations not counted.
       max_word_length: characters of the longest word that a line may have.
       javascript: whether lines with the word are removed.
@@ -56,7 +56,7 @@ class C4:
       whole_page: whether lorem ipsum and { are looked for in all lines, not just in those that broke no rule before.
 
     Raises:
-      UserError: no end marks, policy phrases that are not in lower case, a negative number.
+      UserError: policy phrases that are not in lower case, a negative number.
     """
 
     end_marks: Sequence[str] = END_MARKS
@@ -73,8 +73,6 @@ class C4:
         for field in ("end_marks", "policy_phrases"):
             if isinstance(getattr(self, field), str) or not all(getattr(self, field)):
                 raise UserError(f"C4.{field} must be a list of texts, none empty")
-        if not self.end_marks:
-            raise UserError("C4.end_marks must not be empty")
         if any(phrase != phrase.lower() for phrase in self.policy_phrases):
             raise UserError("C4.policy_phrases must be in lower case")
         for field in ("min_words", "max_word_length", "min_sentences"):
@@ -118,7 +116,7 @@ class C4:
             if self.citations and "[" in line:
                 line, found = _CITATION.subn("", line)
                 edits["citations"] += found
-            if not line.endswith(end_marks) or line.endswith(ELLIPSIS):
+            if end_marks and (not line.endswith(end_marks) or line.endswith(ELLIPSIS)):
                 edits["lines_no_end_mark"] += 1
             elif _fewer_words(line, self.min_words):
                 edits["lines_few_words"] += 1

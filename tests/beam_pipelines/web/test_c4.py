@@ -99,6 +99,7 @@ def test_nothing_to_do_keeps_the_document_and_its_words():
         (["We."] * 3, {"min_words": 0}, KEEP),
         ([], {}, ("sentences_low", 0, 3)),
         (["我们今天去了河边的老磨坊。"] * 3, {}, ("sentences_low", 0, 3)),
+        (["We saw it with no mark"] * 3, {"end_marks": []}, KEEP),
         (["我们今天去了河边的老磨坊。"] * 3, {"end_marks": ["。"]}, KEEP),  # words, not parts between spaces
     ],
 )
@@ -147,7 +148,7 @@ def test_cleaning_is_stable(text):
 @pytest.mark.parametrize(
     ("parameters", "names"),
     [
-        ({"end_marks": []}, "end_marks"),
+        ({"end_marks": [""]}, "end_marks"),
         ({"end_marks": "."}, "end_marks"),
         ({"policy_phrases": ["Terms of use"]}, "policy_phrases"),
         ({"min_words": -1}, "min_words"),

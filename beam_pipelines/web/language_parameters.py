@@ -5,10 +5,10 @@ stage's own parameters, by the class of the stage:
 
     {"language": "German", "GopherQuality": {"max_mean_word_length": 12, "stop_words": ["der", "die", ...]}}
 
-The packaged files (resources/language_parameters) were chosen for this library. Stop words are the most common function
-words. Limits of the mean word length are at least a fifth away from that of a paragraph written in each language and,
-in eleven of them, of encyclopedia articles and school exercises. Line lengths in Chinese, Japanese and Korean are scaled
-by the length of the same text in these languages (.35, .47 and .6 of English).
+The packaged files (resources/language_parameters) were chosen for this library. Stop words are the most common
+function words. Limits of the mean word length are at least a fifth away from that of a paragraph written in each
+language and, in eleven of them, of encyclopedia articles and school exercises. Line lengths in Chinese, Japanese and
+Korean are scaled by the length of the same text in these languages (.35, .47 and .6 of English).
 """
 
 from __future__ import annotations
@@ -59,15 +59,13 @@ class ByLanguage:
     def __post_init__(self) -> None:
         if self.unknown not in ("default", "reject"):
             raise UserError(f"ByLanguage.unknown must be 'default' or 'reject', not {self.unknown!r}")
-        stage: Any = self.stage
-        if isinstance(stage, type) or not dataclasses.is_dataclass(stage) or not isinstance(stage, DocumentStage):
-            raise UserError(f"ByLanguage.stage must be a document stage, not {self.stage!r}")
+        _check_stage(self.stage)
         merged = read_parameters(self.folder or PACKAGED, type(self.stage).__name__)
         for language, values in self.parameters.items():
             merged[language] = {**merged.get(language, {}), **values}
         object.__setattr__(self, "parameters", merged)
-        object.__setattr__(self, "name", self.name or stage.name)
-        _stages_by_language(stage, merged)  # a bad parameter ends the run before it starts
+        object.__setattr__(self, "name", self.name or self.stage.name)
+        _stages_by_language(self.stage, merged)  # a bad parameter ends the run before it starts
 
     @cached_property
     def _stages(self) -> Mapping[str, DocumentStage]:
@@ -82,6 +80,11 @@ class ByLanguage:
             return Outcome(document, verdict, [known])
         outcome = (stage or self.stage).apply(document)
         return outcome._replace(measures=[known, *outcome.measures])
+
+
+def _check_stage(stage: Any) -> None:
+    if isinstance(stage, type) or not dataclasses.is_dataclass(stage) or not isinstance(stage, DocumentStage):
+        raise UserError(f"ByLanguage.stage must be a document stage, not {stage!r}")
 
 
 def _stages_by_language(stage: Any, parameters: Mapping[str, Mapping[str, Any]]) -> dict[str, DocumentStage]:

@@ -35,19 +35,20 @@ _DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"
 class NormaliseText:
     """Gives text one Unicode form and plain spaces and takes out what is never seen.
 
-    X Joiners stay where they change what is read (Persian,
-        Indic scripts, emoji). A second application changes nothing.
+    Line ends become line feeds, unusual spaces ASCII spaces. Control characters but for line feed and tab, zero-width
+    characters, soft hyphens, directions and lone surrogates go. Joiners stay where they change what is read (Persian,
+    Indic scripts, emoji). A second application changes nothing.
 
-        Mojibake is not repaired: encodings are detected before extraction, where the bytes are still there.
+    Mojibake is not repaired: encodings are detected before extraction, where the bytes are still there.
 
-        Attributes:
-          form: `NFC`; `NFKC`, which also turns full-width letters, ligatures and superscripts into plain ones ("10²"
-            becomes "102", and a Thai vowel is taken apart); '' for neither.
-          quotes: turn typographic quotes of European scripts into " and '.
-          dashes: turn hyphens, dashes and the minus sign into -.
+    Attributes:
+      form: `NFC`; `NFKC`, which also turns full-width letters, ligatures and superscripts into plain ones ("10²"
+        becomes "102", and a Thai vowel is taken apart); '' for neither.
+      quotes: turn typographic quotes of European scripts into " and '.
+      dashes: turn hyphens, dashes and the minus sign into -.
 
-        `edits` counts `line_ends`, `spaces`, `invisible_characters`, `quotes`, `dashes`, and `texts_composed`, which is 1
-        where the form changed the text.
+    `edits` counts `line_ends`, `spaces`, `invisible_characters`, `quotes`, `dashes`, and `texts_composed`: 1 where the
+    form changed the text.
     """
 
     form: Literal["", "NFC", "NFKC"] = "NFC"

@@ -68,7 +68,7 @@ class Corpus:
     new_job: Callable[[], tuple[str, str]]
     described: Mapping[str, Any]
 
-    def map(self, units: Sequence[Unit], make: Callable[[str], Callable[..., None]]) -> tuple[str, dict[str, dict]]:
+    def map(self, units: Sequence[Unit], make: Callable[[str], Callable[..., None]]) -> tuple[str, Mapping[str, dict]]:
         """Runs a job of `units` with the function that `make(folder)` returns: (folder, unit name -> result)."""
         name, folder = self.new_job()
         return folder, run_job(self.runner, Job(name, folder, units, self.described, make(folder)))
@@ -79,7 +79,7 @@ class Corpus:
         emit: Callable[..., Any],
         make: Callable[[str], Callable[..., None]],
         sources: Sequence[Unit] | None = None,
-    ) -> tuple[str, dict[str, dict]]:
+    ) -> tuple[str, Mapping[str, dict]]:
         """Runs a shuffle from the units (or other `sources`) to `parts`: (folder, part name -> result).
 
         See `units.ShuffleJob` for `emit` and for the function that `make(folder)` returns.

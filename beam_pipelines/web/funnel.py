@@ -9,6 +9,7 @@ from typing import Any
 
 from beam_pipelines import storage
 from beam_pipelines.units import Unit, write_result
+from beam_pipelines.web.samples import Picks
 from beam_pipelines.web.tally import add_signals
 
 
@@ -43,14 +44,16 @@ def funnel(
     map_results: Sequence[Mapping[str, dict]],
     file_counts: Mapping[str, dict],
     extra_seconds: Mapping[str, float],
+    picks: Picks,
 ) -> dict[str, Any]:
-    """The contents of stats.json.
+    """The contents of stats.json; every result is read once and not kept.
 
     Args:
       names: the stages' names, in order.
-      map_results: per map job, unit name -> result of `map_job.MapUnit`.
+      map_results: per map job, unit name -> result of `map_job.MapUnit`, in input order.
       file_counts: unit name -> result of `CountFiles`.
       extra_seconds: stage name -> seconds spent outside the stages' own tallies (keys and shuffles).
+      picks: takes the units' sample candidates.
 
     Returns:
       {"stages": [{"name", "in", "kept", "rejected", "edits", "signals", "seconds"}], "records", "documents",
@@ -65,9 +68,15 @@ def funnel(
     }
     seconds = {name: extra_seconds.get(name, 0.0) for name in names}
     records: Counter[str] = Counter()
-    for results in map_results:
-        for result in results.values():
+    documents = characters = 0
+    for job, results in enumerate(map_results):
+        last = job == len(map_results) - 1
+        for unit, result in enumerate(results.values()):
             records.update(result["records"])
+            picks.add(job, unit, result["candidates"], last)
+            if last:
+                documents += result["documents"]
+                characters += result["characters"]
             for name, tally in result["stages"].items():
                 stage = stages[name]
                 stage["in"] += tally["in"]
@@ -76,7 +85,6 @@ def funnel(
                 stage["edits"].update(tally["edits"])
                 add_signals(stage["signals"], tally["signals"])
                 seconds[name] += tally["seconds"]
-    last = map_results[-1].values()
     stats = {
         "stages": [
             {
@@ -88,8 +96,8 @@ def funnel(
             for name, stage in stages.items()
         ],
         "records": dict(sorted(records.items())),
-        "documents": sum(result["documents"] for result in last),
-        "characters": sum(result["characters"] for result in last),
+        "documents": documents,
+        "characters": characters,
     }
     check(stats, file_counts)
     return stats
@@ -98,10 +106,11 @@ def funnel(
 def check(stats: Mapping[str, Any], file_counts: Mapping[str, dict]) -> None:
     """Raises RuntimeError unless every stage adds up and the files hold exactly what the stages counted."""
     rejected: dict[str, Counter[str]] = {}
+    documents = 0
     for counts in file_counts.values():
+        documents += counts["documents"]
         for stage, reasons in counts["rejected"].items():
             rejected.setdefault(stage, Counter()).update(reasons)
-    documents = sum(counts["documents"] for counts in file_counts.values())
     problems = []
     before = None
     for stage in stats["stages"]:

@@ -29,6 +29,7 @@ from beam_pipelines.web.document import (
 from beam_pipelines.web.extract import Extract, to_document
 from beam_pipelines.web.extract_process import ExtractProcess
 from beam_pipelines.web.read_warc import ReadWarc
+from beam_pipelines.web.samples import Candidates
 from beam_pipelines.web.tally import Tally
 
 
@@ -81,6 +82,7 @@ class _Run:
         names = [stage.name for stage in (*heads, *job.stages) if stage is not None]
         self._tallies = {name: Tally() for name in names}
         self._records: Counter[str] = Counter()
+        self._candidates = Candidates()
         self._documents = self._characters = 0
         self._key_seconds = 0.0
 
@@ -99,11 +101,13 @@ class _Run:
                 documents = self._keyed(documents, job.keying, stack)
             for document in documents:
                 kept.add(parquet.document_row(document), len(document.text))
+                if job.keying is None:  # in documents/ to stay
+                    self._candidates.keep(document.id)
                 self._documents += 1
                 self._characters += len(document.text)
         stages = {name: tally.result() for name, tally in self._tallies.items()}
         counts: dict = {"stages": stages, "documents": self._documents, "characters": self._characters}
-        counts["key_seconds"] = self._key_seconds
+        counts |= {"key_seconds": self._key_seconds, "candidates": self._candidates.result()}
         write_result(job.folder, unit, {**counts, "records": dict(self._records)})
 
     def _kept_documents(self, stack: ExitStack) -> Iterator[Document]:
@@ -124,8 +128,12 @@ class _Run:
         document, verdict, measures, edits = outcome
         if self._tallies[stage].count(verdict, measures, edits):
             return True
-        self._rejected.add(parquet.rejected_row(document, stage, verdict), len(document.text))
+        self._reject(document, stage, verdict)
         return False
+
+    def _reject(self, document: Document, stage: str, verdict: Verdict) -> None:
+        self._rejected.add(parquet.rejected_row(document, stage, verdict), len(document.text))
+        self._candidates.reject(document.id, stage, verdict)
 
     def _crawled(self, stack: ExitStack) -> Iterator[Document]:
         """Documents of a crawled file: reading and extraction."""
@@ -144,7 +152,7 @@ class _Run:
                 self._keeps(reader.name, Outcome(lost, Verdict(item.reason, item.value)))
                 continue
             if isinstance(item, Refused):
-                self._rejected.add(parquet.rejected_row(_without_text(item.page), item.stage, item.verdict), 0)
+                self._reject(_without_text(item.page), item.stage, item.verdict)
                 continue
             assert isinstance(item, Page)
             assert outcome is not None

@@ -1,4 +1,4 @@
-"""The driver: plans a recipe's jobs over the inputs, runs them in order, adds up the funnel.
+"""The driver: plans a recipe's jobs over the inputs, runs them in order, adds up the funnel, writes the report.
 
 For read, extract, A, exact_dedup, B, minhash_dedup the jobs are
 
@@ -19,11 +19,12 @@ import hashlib
 import importlib.metadata
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from beam_pipelines import storage
+from beam_pipelines.read_ahead import read_ahead
 from beam_pipelines.runners import Runner
 from beam_pipelines.units import Job, Unit, distinct_names, file_name, run_job
 from beam_pipelines.web.corpus_stage import Corpus, CorpusStage, Findings
@@ -31,6 +32,8 @@ from beam_pipelines.web.document import DocumentStage, configuration
 from beam_pipelines.web.funnel import CountFiles, funnel
 from beam_pipelines.web.map_job import MapUnit
 from beam_pipelines.web.recipe import CleanWeb
+from beam_pipelines.web.report import write_report
+from beam_pipelines.web.samples import Picks, fetch
 from t5x_style.errors import UserError
 from t5x_style.files import fingerprint
 
@@ -38,17 +41,21 @@ LIBRARIES = ("fastwarc", "resiliparse", "trafilatura", "fasttext-numpy2-wheel", 
 
 
 def code_version() -> str:
-    """Version of everything that a document's text depends on: this package's files and the libraries it calls."""
+    """Version of everything that a document's text depends on: this package's files and the libraries it calls.
+
+    The report is left out: it only shows what was done.
+    """
     digest = hashlib.sha256()
     folder = Path(__file__).parent
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts):
-        digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+        if path.parent.name != "report":
+            digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
     versions = [f"{name} {importlib.metadata.version(name)}" for name in LIBRARIES]
     return f"{digest.hexdigest()[:12]}, {', '.join(versions)}"
 
 
 def clean(recipe: CleanWeb, inputs: Sequence[str], output: str, runner: Runner) -> dict[str, Any]:
-    """Runs what is unfinished of a recipe and writes DIR/stats.json.
+    """Runs what is unfinished of a recipe and writes DIR/stats.json and DIR/report.html.
 
     Args:
       recipe: the stages.
@@ -79,11 +86,10 @@ class _Run:
 
     def run(self) -> dict[str, Any]:
         self._claim_folder()
+        self._sizes = list(read_ahead(storage.size, self._paths))
         units = [
             Unit(name, fingerprint([self._recipe_key, file, size]), {"path": path, "file": file, "size": size})
-            for name, file, path, size in zip(
-                self._names, self._files, self._paths, map(storage.size, self._paths), strict=True
-            )
+            for name, file, path, size in zip(self._names, self._files, self._paths, self._sizes, strict=True)
         ]
         segments = self._recipe.segments()
         results, documents = [], ""
@@ -99,8 +105,9 @@ class _Run:
             if keying is not None:
                 self._add_seconds(keying.name, sum(result["key_seconds"] for result in results[-1].values()))
         counts = self._count(units)
-        stats = funnel([stage.name for stage in self._recipe.stages], results, counts, self._seconds)
-        self._finish(stats)
+        picks = Picks()
+        stats = funnel([stage.name for stage in self._recipe.stages], results, counts, self._seconds, picks)
+        self._finish(stats, picks)
         return stats
 
     @property
@@ -193,7 +200,7 @@ class _Run:
     def _add_seconds(self, stage: str, seconds: float) -> None:
         self._seconds[stage] = self._seconds.get(stage, 0.0) + seconds
 
-    def _count(self, units: Sequence[Unit]) -> dict[str, dict]:
+    def _count(self, units: Sequence[Unit]) -> Mapping[str, dict]:
         """Counts the rows of all files, from the files."""
         name, folder = self._job_name("count")
         documents, rejected = (storage.join(self._output, kind) for kind in ("documents", "rejected"))
@@ -202,9 +209,9 @@ class _Run:
         plain = [Unit(unit.name, unit.fingerprint) for unit in units]
         return run_job(self._runner, Job(name, folder, plain, described, count))
 
-    def _finish(self, stats: dict[str, Any]) -> None:
-        """Clears what killed workers left and writes stats.json if it changed in more than its seconds."""
-        jobs = sorted(name for name in self._suffixes)
+    def _finish(self, stats: dict[str, Any], picks: Picks) -> None:
+        """Clears what killed workers left; writes samples, stats.json (if more than its seconds changed), report."""
+        jobs = self._suffixes
         folders = [storage.join(self._output, kind) for kind in ("documents", "rejected")]
         folders += [storage.join(self._output, "work", name) for name in jobs]
         folders += [storage.join(self._output, "work", name, "documents") for name in jobs]
@@ -212,13 +219,24 @@ class _Run:
             storage.remove_temporaries(folder)
         path = storage.join(self._output, "stats.json")
         stats["inputs"] = [
-            {"file": file, "path": path, "bytes": storage.size(path)}
-            for file, path in zip(self._files, self._paths, strict=True)
+            {"file": file, "path": path, "bytes": size}
+            for file, path, size in zip(self._files, self._paths, self._sizes, strict=True)
         ]
+        stats["code"] = self._code
         if not storage.exists(path) or _without_seconds(storage.read_json(path)) != _without_seconds(stats):
             storage.write_json(path, stats)
         else:
             stats.update(storage.read_json(path))
+        documents, rejected = (storage.join(self._output, kind) for kind in ("documents", "rejected"))
+        samples = fetch(
+            picks,
+            [storage.join(documents, f"{name}.parquet") for name in self._names],
+            [[storage.join(rejected, f"{name}.{job}.parquet") for name in self._names] for job in jobs],
+        )
+        path = storage.join(self._output, "work", "samples.json")
+        if not storage.exists(path) or storage.read_json(path) != samples:
+            storage.write_json(path, samples)
+        write_report(self._output)
 
 
 def _after(unit: Unit, found: Findings) -> Unit:

@@ -126,7 +126,7 @@ def test_every_rejection_has_its_reason(cleaned):
         ("extract", "no_text"): 1,
         ("extract", "timeout"): 1,
         ("language", "other_language"): 1,
-        ("gopher_quality", "too_few_words"): 1,
+        ("gopher_quality", "words_low"): 1,
         ("exact_dedup", "duplicate"): 3,
         ("minhash_dedup", "near_duplicate"): 2,  # of them one copy with other line breaks, from a WET file
     }
@@ -135,8 +135,8 @@ def test_every_rejection_has_its_reason(cleaned):
     assert place["file"] == "b.warc.gz"
     assert place["offset"] > 0
     assert place["detail"]
-    assert found["gopher_quality", "too_few_words"][0]["text"] == "Too short to stay here."
-    assert found["gopher_quality", "too_few_words"][0]["value"] == 5
+    assert found["gopher_quality", "words_low"][0]["text"] == "Too short to stay here."
+    assert found["gopher_quality", "words_low"][0]["value"] == 5
     assert found["extract", "no_text"][0]["value"] is None
     assert found["read", "http_status"][0]["value"] == 404
 
@@ -327,7 +327,7 @@ def test_other_recipes(crawl, tmp_path, warc):
         strict = pipeline.clean(CleanWeb(late), only, str(tmp_path / "late"), runner)
     assert [(stage["name"], stage["kept"]) for stage in plain["stages"]] == [("read", 3), ("extract", 2)]
     assert strict["documents"] == 0
-    assert strict["stages"][-1]["rejected"] == {"too_few_words": 2}
+    assert strict["stages"][-1]["rejected"] == {"words_low": 2}
     assert pq.read_table(tmp_path / "late" / "documents").num_rows == 0
 
 

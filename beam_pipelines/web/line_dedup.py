@@ -1,0 +1,113 @@
+"""C4's deduplication (Raffel et al. 2020): lines, or runs of lines, that came before are removed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO, NamedTuple
+
+from beam_pipelines.web.corpus_stage import Corpus, Findings
+from beam_pipelines.web.document import Document, Outcome
+from beam_pipelines.web.substring.repeats import FIRST
+from beam_pipelines.web.substring.search import MAX_HASH_RANGES, WINDOWS, Search
+from beam_pipelines.web.substring.sequences import SequenceWriter
+from beam_pipelines.web.substring.spans import Span, read_spans
+from beam_pipelines.web.substring.stage import check_at_least, cut_outcome
+from beam_pipelines.web.words import split_words
+from t5x_style.errors import UserError
+
+
+class Line(NamedTuple):
+    """A line without the space around it: text[start:stop]; `key` is what is compared."""
+
+    start: int
+    stop: int
+    key: str
+
+
+@dataclass(frozen=True)
+class LineDedup:
+    """Removes every line that stands earlier, in a document before (file, row) or in the same one.
+
+    Lines are compared without the space around them and in lower case, as 96-bit hashes. With `span` lines, runs of
+    that many lines in a row are compared (C4's paper: 3, of sentences), and a line goes if it lies in a run that stands
+    earlier and does not overlap it. Blank lines and those under `line_min_words` or `line_min_characters` are passed
+    over: neither removed nor counted as part of a run.
+
+    Example: "Menu\\nOne." and "menu\\nTwo." -> the second becomes "Two.".
+
+    What is removed is in the metadata under the stage's name: [first character, one past the last], counted in the
+    text as it came in.
+
+    Attributes:
+      span: lines in a row.
+      line_min_words, line_min_characters: shorter lines are exempt; 0 for none.
+      min_words, min_characters: documents left with less are dropped if a line was removed (RefinedWeb, of substrings:
+        20 characters).
+      max_memory_mb, hash_ranges: see `substring.search.Search`; they change the cost, never the result.
+
+    Raises:
+      UserError: a parameter is out of range.
+    """
+
+    span: int = 1
+    line_min_words: int = 0
+    line_min_characters: int = 0
+    min_words: int = 0
+    min_characters: int = 20
+    max_memory_mb: int = 4000
+    hash_ranges: int = 4
+    name: str = "line_dedup"
+
+    def __post_init__(self) -> None:
+        check_at_least("LineDedup", self, span=1, line_min_words=0, line_min_characters=0)
+        check_at_least("LineDedup", self, min_words=0, min_characters=0, max_memory_mb=1, hash_ranges=1)
+        if self.hash_ranges > MAX_HASH_RANGES:
+            raise UserError(f"LineDedup.hash_ranges is {self.hash_ranges}; it must be at most {MAX_HASH_RANGES}")
+
+    def lines(self, text: str) -> list[Line]:
+        """The lines that are compared, in order."""
+        found, start = [], 0
+        for line in text.splitlines(keepends=True):
+            body = line.strip()
+            if body and len(body) >= self.line_min_characters:
+                at = start + line.index(body)
+                if not self.line_min_words or len(split_words(body)) >= self.line_min_words:
+                    found.append(Line(at, at + len(body), body.lower()))
+            start += len(line)
+        return found
+
+    def start(self, file: IO[bytes]) -> SequenceWriter:
+        """See `CorpusStage`."""
+        return SequenceWriter(file, lambda document: [line.key for line in self.lines(document.text)])
+
+    def find(self, corpus: Corpus) -> Findings:
+        """See `CorpusStage`."""
+        return Search(self.span, FIRST, WINDOWS, self.max_memory_mb, self.hash_ranges, copies=False).find(corpus)
+
+    def load(self, path: str, start: int, stop: int) -> Mapping[int, list[Span]]:
+        """See `CorpusStage`: {row: runs of lines to remove}."""
+        assert stop == start + 1, (start, stop)
+        return read_spans(path, start)
+
+    def apply_finding(self, document: Document, finding: Sequence[Span] | None) -> Outcome:
+        """See `CorpusStage`."""
+        if not finding:
+            return Outcome(document)
+        lines = self.lines(document.text)
+        gone = [line for span in finding for line in lines[span.start : span.stop]]
+        ranges: list[tuple[int, int]] = []
+        for line in gone:
+            if ranges and not document.text[ranges[-1][1] : line.start].strip():
+                ranges[-1] = (ranges[-1][0], line.stop)
+            else:
+                ranges.append((line.start, line.stop))
+        return cut_outcome(
+            document,
+            self.name,
+            ranges,
+            [list(place) for place in ranges],
+            edits={"lines_cut": len(gone)},
+            min_characters=self.min_characters,
+            min_words=self.min_words,
+        )

@@ -1,0 +1,94 @@
+"""The driver's part: which jobs find the repeated spans of a corpus."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from beam_pipelines import storage
+from beam_pipelines.runners import LOCAL
+from beam_pipelines.units import Job, ShuffleJob, Unit, run_job
+from beam_pipelines.web.corpus_stage import Corpus, Findings
+from beam_pipelines.web.substring.spans import GatherSpans
+from beam_pipelines.web.substring.suffix_array import FindBySuffixArray, memory_of
+from beam_pipelines.web.substring.windows import BYTES_PER_WINDOW, EmitWindows, FindByWindows
+
+AUTO, SUFFIX_ARRAY, WINDOWS = "auto", "suffix_array", "windows"
+METHODS = (AUTO, SUFFIX_ARRAY, WINDOWS)
+MAX_HASH_RANGES = 2**16  # parts are sorted as 16-bit numbers
+_MEGABYTE = 1_000_000
+_SHUFFLE_COPIES = 3  # of a block in Beam's in-process runner: emitted, encoded, grouped
+
+
+@dataclass(frozen=True)
+class Search:
+    """How repeats are searched; the spans are the same whatever `method`, `max_memory_mb` and `hash_ranges` are.
+
+    Attributes:
+      length, keep: see `repeats`.
+      method: `suffix_array`, `windows`, or `auto`: the suffix array where the corpus fits `max_memory_mb`.
+      max_memory_mb: bounds the suffix array's task and, on the local runner, which holds a shuffle in memory, each of
+        the rounds in which the hash ranges are then done.
+      hash_ranges: parts of the shuffle; a part takes about 40 bytes a window that falls into it.
+      copies: whether the documents that hold the kept copies are looked up.
+    """
+
+    length: int
+    keep: str
+    method: str
+    max_memory_mb: int
+    hash_ranges: int
+    copies: bool
+
+    def find(self, corpus: Corpus) -> Findings:
+        """Runs two jobs, repeats and spans; the second is numbered the same whichever method the first one takes."""
+        names = [unit.name for unit in corpus.units]
+        # 4 bytes a symbol and some more: sizes of files are all that the driver needs to know.
+        symbols = sum(storage.size(storage.join(corpus.keys, f"{name}.keys")) for name in names) // 4
+        fits = memory_of(symbols) <= self.max_memory_mb * _MEGABYTE
+        if self.method == SUFFIX_ARRAY or (self.method == AUTO and fits):
+            repeats = self._by_suffix_array(corpus, names)
+        else:
+            repeats = self._by_windows(corpus, symbols)
+        units = [Unit(unit.name, corpus.key, unit.arguments) for unit in corpus.units]
+        folder, results = corpus.map(
+            units, lambda folder: GatherSpans(folder, corpus.keys, repeats, names, self.length, self.copies)
+        )
+        ranges = {
+            unit.name: (unit.arguments["index"], unit.arguments["index"] + 1, results[unit.name]["digest"])
+            for unit in corpus.units
+        }
+        return Findings(folder, ranges)
+
+    def _by_suffix_array(self, corpus: Corpus, names: list[str]) -> list[str]:
+        """One task; returns its file of repeats."""
+        name, folder = corpus.new_job()
+        find = FindBySuffixArray(folder, corpus.keys, names, self.length, self.keep)
+        task = Unit(SUFFIX_ARRAY, corpus.key)
+        run_job(corpus.runner, Job(name, folder, [task], corpus.described, find))
+        return [storage.join(folder, f"{task.name}.repeats")]
+
+    def _by_windows(self, corpus: Corpus, symbols: int) -> list[str]:
+        """One shuffle or, in rounds, several; returns the files of repeats."""
+        name, folder = corpus.new_job()
+        rounds = 1
+        if corpus.runner.kind == LOCAL:
+            held = symbols * BYTES_PER_WINDOW * _SHUFFLE_COPIES
+            rounds = min(max(1, math.ceil(held / (self.max_memory_mb * _MEGABYTE))), self.hash_ranges)
+        files = []
+        for number in range(rounds):
+            first, stop = (self.hash_ranges * edge // rounds for edge in (number, number + 1))
+            own = folder if rounds == 1 else storage.join(folder, f"round-{number + 1}-of-{rounds}")
+            parts = [Unit(f"{part:05d}", corpus.key) for part in range(first, stop)]
+            job = ShuffleJob(
+                name if rounds == 1 else f"{name}-{number + 1}-of-{rounds}",
+                own,
+                parts,
+                corpus.described,
+                FindByWindows(own, len(corpus.units), self.length, self.keep),
+                sources=corpus.units,
+                emit=EmitWindows(corpus.keys, self.length, self.hash_ranges, first),
+            )
+            run_job(corpus.runner, job)
+            files += [storage.join(own, f"{part.name}.repeats") for part in parts]
+        return files

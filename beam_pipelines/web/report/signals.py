@@ -92,12 +92,13 @@ def _breaks(value: float, limits: Sequence[float | None]) -> bool:
 def make_axis(values: Sequence[float], limits: Sequence[float]) -> Axis:
     """The axis that shows all values and limits.
 
-    Example: values 0..100 -> linear; 3..20000 -> logarithmic; 0 and 3..20000 -> logarithmic with a bin for 0.
+    Example: 0..100 and all shares (nothing above 1) -> linear; 3..20000 -> logarithmic; 0 and 3..20000 -> logarithmic
+    with a bin for 0.
     """
     every = [*values, *limits]
     low, high = min(every), max(every)
     positive = [value for value in every if value > 0]
-    if low >= 0 and positive and max(positive) / min(positive) > LOG_RANGE:
+    if low >= 0 and high > 1 and max(positive) / min(positive) > LOG_RANGE:
         return Axis(min(positive), high, True, low == 0)
     return Axis(low, high, False, False)
 
@@ -119,9 +120,7 @@ def _bars(counts: Sequence[tuple[float, int]], axis: Axis, limits: Sequence[floa
         for path, bottom, height in ((kept, BASE, part), (lost, BASE - part, whole - part)):
             if height > 0:
                 path.append(f"M{index * width:.1f} {bottom:.1f}v{-height:.1f}h{width - 0.8:.1f}v{height:.1f}z")
-    return f'<path class="kept" d="{"".join(kept)}"/><path class="lost" d="{"".join(lost)}"/>' + (
-        f'<text x="{WIDTH}" y="{TOP - 5}" text-anchor="end">top: {most:,}</text>'
-    )
+    return f'<path class="kept" d="{"".join(kept)}"/><path class="lost" d="{"".join(lost)}"/>'
 
 
 def _frame(axis: Axis) -> str:

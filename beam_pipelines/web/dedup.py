@@ -10,7 +10,7 @@ from __future__ import annotations
 import abc
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import IO, Any, ClassVar
+from typing import IO, Any
 
 import numpy as np
 
@@ -31,8 +31,6 @@ class KeyDedup(abc.ABC):
     Ids of all documents in a cluster of two or more go to DIR/clusters/<name>.parquet (see `clusters`).
     """
 
-    key_bits: ClassVar[int] = 64  # how many leading bits of a key's first word decide about equality at the least
-
     @property
     @abc.abstractmethod
     def name(self) -> str:
@@ -47,6 +45,11 @@ class KeyDedup(abc.ABC):
     @abc.abstractmethod
     def width(self) -> int:
         """64-bit words per key."""
+
+    @property
+    def key_bits(self) -> int:
+        """Leading bits of a key's first word that decide which documents meet."""
+        return 64
 
     @property
     @abc.abstractmethod

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import filterfalse
 
 from beam_pipelines.web.document import Document, Filter, Measure
 from t5x_style.errors import UserError
@@ -94,12 +95,19 @@ class GopherQuality(Filter):
         yield Measure("bullet_lines", bullets, maximum=self.max_bullet_lines)
         ellipses = sum(line.endswith(ELLIPSES) for line in lines) / len(lines)
         yield Measure("ellipsis_lines", ellipses, maximum=self.max_ellipsis_lines)
-        alphabetic = sum(word.isalpha() or any(map(str.isalpha, word)) for word in words) / count
-        yield Measure("alphabetic_words", alphabetic, minimum=self.min_alphabetic_words)
+        # Words of letters alone are most of them; a word with punctuation behind it mostly begins with a letter.
+        mixed = [word for word in filterfalse(str.isalpha, words) if not word[0].isalpha()]
+        without = sum([not any(map(str.isalpha, word)) for word in mixed])
+        yield Measure("alphabetic_words", (count - without) / count, minimum=self.min_alphabetic_words)
         yield Measure("stop_words", self._count_stop_words(document), minimum=self.min_stop_words)
 
     def _count_stop_words(self, document: Document) -> int:
-        # Most prose has all of them as words of their own: then the text need not be split a second time.
-        if self._stop_words.issubset(document.words):
-            return len(self._stop_words)
-        return len(self._stop_words.intersection(document.normalised_words))
+        """Distinct stop words among the normalised words, which most texts need not be split into for it."""
+        missing = [word for word in self._stop_words if word not in document.words]
+        found = len(self._stop_words) - len(missing)
+        if missing:
+            lowered = document.text.lower()
+            hidden = {word for word in missing if word in lowered}  # by capitals, punctuation, or in longer words
+            if hidden:
+                found += len(hidden.intersection(document.normalised_words))
+        return found

@@ -38,7 +38,7 @@ class GopherRepetition(Filter):
       max_duplicate_ngram_characters: (n, share) pairs: characters in n-grams that occurred before.
 
     Raises:
-      UserError: a share outside 0..1, n-grams of less than 1 word, an unknown `counting`.
+      UserError: a share outside 0..1, n-grams of less than 2 words, an unknown `counting`.
     """
 
     max_duplicate_lines: float = 0.3
@@ -62,8 +62,8 @@ class GopherRepetition(Filter):
             raise UserError(f"GopherRepetition.counting must be 'later' or 'every', not {self.counting!r}")
         for field in ("max_top_ngram_characters", "max_duplicate_ngram_characters"):
             pairs = getattr(self, field)
-            if any(len(pair) != 2 or int(pair[0]) != pair[0] or pair[0] < 1 or pair[1] < 0 for pair in pairs):
-                raise UserError(f"GopherRepetition.{field} must be a list of (words, share) pairs: {pairs}")
+            if any(len(pair) != 2 or int(pair[0]) != pair[0] or pair[0] < 2 or pair[1] < 0 for pair in pairs):
+                raise UserError(f"GopherRepetition.{field} must be a list of (words, at least 2; share) pairs: {pairs}")
         for field in (
             "max_duplicate_lines",
             "max_duplicate_paragraphs",

@@ -3,9 +3,12 @@
 import pickle
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from beam_pipelines.web.document import KEEP, Document
 from beam_pipelines.web.gopher_quality import GopherQuality
+from beam_pipelines.web.words import normalised_words
 from t5x_style.errors import UserError
 
 RULES = GopherQuality()
@@ -73,7 +76,7 @@ def test_empty_documents_are_rejected_whatever_the_minimum(text):
     assert judge(text, GopherQuality(min_words=0)) == ("words_low", 0, 1)
 
 
-@pytest.mark.parametrize("text", ["\x00", "\ud800", "word", "河" * 3000, "x" * 2_000_000, "...\n...", "#" * 60])
+@pytest.mark.parametrize("text", ["\x00", "\ud800", "word", "河" * 30, "x" * 2_000_000, "...\n...", "#" * 60])
 def test_odd_texts_get_a_verdict(text):
     assert judge(text).reason == "words_low"
     everything = GopherQuality(min_words=0, min_mean_word_length=0, max_mean_word_length=1e9, min_stop_words=0)
@@ -103,6 +106,19 @@ def test_apply_uses_the_documents_words_and_keeps_the_document():
     assert outcome.document is given
     given.__dict__["words"] = ["the"]  # what another stage has split is not split again
     assert RULES.apply(given).verdict.reason == "words_low"
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(["the", "The", "(be)", "theology", "to-of", "和", "的人", "st\u0130ll", "and,"]), min_size=1
+    )
+)
+def test_stop_words_are_those_among_the_normalised_words(words):
+    text = " ".join(words)
+    rules = GopherQuality(min_words=0, min_mean_word_length=0, stop_words=["the", "be", "to", "of", "and", "的", "和"])
+    value = rules.apply(document(text)).measures[-1]
+    assert value[:2] == ("stop_words", len(set(normalised_words(text)).intersection(rules.stop_words)))
 
 
 def test_stop_words_of_another_language():

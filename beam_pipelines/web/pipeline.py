@@ -80,7 +80,7 @@ class _Run:
         self._files = distinct_names(inputs)
         self._names = [file_name(name) for name in self._files]
         self._paths = [os.path.abspath(path) if storage.is_local(path) else path for path in inputs]
-        self._job_count = 0
+        self._folders: list[str] = []  # of the jobs, in order
         self._seconds: dict[str, float] = {}
         self._suffixes: list[str] = []
 
@@ -144,9 +144,9 @@ class _Run:
 
     def _job_name(self, label: str) -> tuple[str, str]:
         """The next job's name and folder."""
-        name = f"{self._job_count:02d}-{label}"
-        self._job_count += 1
-        return name, storage.join(self._output, "work", name)
+        name = f"{len(self._folders):02d}-{label}"
+        self._folders.append(storage.join(self._output, "work", name))
+        return name, self._folders[-1]
 
     def _map_job(
         self,
@@ -212,10 +212,8 @@ class _Run:
     def _finish(self, stats: dict[str, Any], picks: Picks) -> None:
         """Clears what killed workers left; writes samples, stats.json (if more than its seconds changed), report."""
         jobs = self._suffixes
-        folders = [storage.join(self._output, kind) for kind in ("documents", "rejected")]
-        folders += [storage.join(self._output, "work", name) for name in jobs]
-        folders += [storage.join(self._output, "work", name, "documents") for name in jobs]
-        for folder in folders:
+        own = [storage.join(self._output, name) for name in ("", "documents", "rejected", "clusters", "work")]
+        for folder in [*own, *self._folders, *(storage.join(folder, "documents") for folder in self._folders)]:
             storage.remove_temporaries(folder)
         path = storage.join(self._output, "stats.json")
         stats["inputs"] = [

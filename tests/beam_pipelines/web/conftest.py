@@ -1,7 +1,8 @@
-"""WARC files made in the test, so that nothing but the test decides what is in them."""
+"""WARC files made in the test, so that nothing but the test decides what is in them; runs of the command on them."""
 
 import gzip
 import io
+import shutil
 import zlib
 from pathlib import Path
 
@@ -91,3 +92,82 @@ class Warc:
 def warc() -> type[Warc]:
     """Builders of WARC files."""
     return Warc
+
+
+GERMAN = "Der Fluss entspringt in den Bergen und fließt durch die Wiesen bis zur alten Mühle am Rand der Stadt. " * 3
+
+
+class Runs:
+    """Runs of the command and what they leave."""
+
+    @staticmethod
+    def arguments(crawl: Path, output: Path, *more: str) -> list[str]:
+        """A command line of the quickstart's recipe; the page that hangs the parser is given a second."""
+        own = ["--gin.extract.Extract.timeout=1.0", "--gin.MIN_WORDS=50"]
+        files = ["--input", str(crawl / "*.warc.gz"), "--output", str(output)]
+        return [*files, "--gin_file", "gin/web/quickstart.gin", *own, *more]
+
+    @staticmethod
+    def clean(crawl: Path, output: Path, *more: str) -> None:
+        """Runs the command to its end."""
+        from beam_pipelines import clean_web
+
+        assert clean_web.main(Runs.arguments(crawl, output, *more)) == 0
+
+    @staticmethod
+    def rows(folder: Path) -> list[dict]:
+        """All rows of the Parquet files in a folder."""
+        import pyarrow.parquet as pq
+
+        return [row for path in sorted(folder.glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
+
+    @staticmethod
+    def contents(folder: Path) -> dict[str, bytes]:
+        """Every file that must come out the same whatever happened on the way."""
+        paths = [*folder.glob("documents/*"), *folder.glob("rejected/*"), folder / "work" / "samples.json"]
+        return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+    @staticmethod
+    def times(folder: Path, pattern: str = "**/*") -> dict[Path, tuple[int, int]]:
+        """(inode, time) of files: another pair where one was written again."""
+        found = [path for path in folder.glob(pattern) if path.is_file()]
+        return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in found}
+
+    @staticmethod
+    def copy(folder: Path, target: Path) -> Path:
+        """A copy with the files' times, to change."""
+        shutil.copytree(folder, target)
+        return target
+
+
+@pytest.fixture(scope="session")
+def runs() -> type[Runs]:
+    """Runs of the command."""
+    return Runs
+
+
+@pytest.fixture(scope="session")
+def crawl(tmp_path_factory) -> Path:
+    """Three files: prose, copies, near copies, German, short pages, broken records. Not to be changed."""
+    folder = tmp_path_factory.mktemp("crawl")
+    one = [distinct_prose(number) for number in range(30)]
+    Warc.pages(folder / "a.warc.gz", [*one, GERMAN, "Too short to stay here.", one[3], ""])
+    near = distinct_prose(5).replace("history", "story")
+    offsets = Warc.pages(folder / "b.warc.gz", [one[0], near, *map(distinct_prose, range(100, 120)), one[7]])
+    content = bytearray((folder / "b.warc.gz").read_bytes())
+    content[offsets[10] + 30 : offsets[10] + 60] = bytes(30)  # the page of number 108
+    (folder / "b.warc.gz").write_bytes(content)
+    pages = [record(http(b"x", "404 Not Found"), "http://x/c/0")]
+    pages += [record(one[1].encode(), "http://x/c/1", "conversion", "text/plain")]
+    pages += [record(http(b"<div>" * 200_000), "http://x/c/2")]  # hangs the parser
+    pages += [record(http(html_page(distinct_prose(200))), "http://x/c/3")]
+    write_warc(folder / "c.warc.gz", pages)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cleaned(crawl, tmp_path_factory) -> Path:
+    """A finished run, one process. Not to be changed."""
+    folder = tmp_path_factory.mktemp("cleaned") / "out"
+    Runs.clean(crawl, folder)
+    return folder

@@ -1,12 +1,6 @@
-"""The command, end to end: outputs, funnel, dedup order, reruns, kills, refusals, runners."""
+"""The command, end to end: outputs, funnel, dedup order, refusals. Reruns and kills are in test_resume."""
 
 import json
-import os
-import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -25,9 +19,6 @@ from beam_pipelines.web.parquet import DOCUMENTS, REJECTED
 from beam_pipelines.web.read_warc import ReadWarc
 from beam_pipelines.web.recipe import CleanWeb
 
-GIN = "gin/web/quickstart.gin"
-GERMAN = "Der Fluss entspringt in den Bergen und fließt durch die Wiesen bis zur alten Mühle am Rand der Stadt. " * 3
-
 
 def recipe(**quality) -> CleanWeb:
     return CleanWeb(
@@ -43,16 +34,6 @@ def recipe(**quality) -> CleanWeb:
     )
 
 
-def rows(folder: Path) -> list[dict]:
-    return [row for path in sorted(folder.glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Every file that must come out the same whatever happened on the way."""
-    paths = [*folder.glob("documents/*"), *folder.glob("rejected/*")]
-    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
-
-
 def add_up(stats: dict) -> None:
     before = None
     for stage in stats["stages"]:
@@ -61,35 +42,8 @@ def add_up(stats: dict) -> None:
         before = stage["kept"]
 
 
-@pytest.fixture(scope="module")
-def crawl(tmp_path_factory, warc) -> Path:
-    """Three files: prose, copies, near copies, German, short pages, broken records."""
-    folder = tmp_path_factory.mktemp("crawl")
-    one = [warc.distinct_prose(number) for number in range(30)]
-    warc.pages(folder / "a.warc.gz", [*one, GERMAN, "Too short to stay here.", one[3], ""])
-    near = warc.distinct_prose(5).replace("history", "story")
-    offsets = warc.pages(folder / "b.warc.gz", [one[0], near, *map(warc.distinct_prose, range(100, 120)), one[7]])
-    content = bytearray((folder / "b.warc.gz").read_bytes())
-    content[offsets[10] + 30 : offsets[10] + 60] = bytes(30)  # the page of number 108
-    (folder / "b.warc.gz").write_bytes(content)
-    pages = [warc.record(warc.http(b"x", "404 Not Found"), "http://x/c/0")]
-    pages += [warc.record(one[1].encode(), "http://x/c/1", "conversion", "text/plain")]
-    pages += [warc.record(warc.http(b"<div>" * 200_000), "http://x/c/2")]  # hangs the parser
-    pages += [warc.record(warc.http(warc.html_page(warc.distinct_prose(200))), "http://x/c/3")]
-    warc.write(folder / "c.warc.gz", pages)
-    return folder
-
-
 def inputs(crawl: Path) -> list[str]:
     return storage.expand([str(crawl / "*.warc.gz")])
-
-
-@pytest.fixture(scope="module")
-def cleaned(crawl, tmp_path_factory) -> Path:
-    """A finished run, one process. Not to be changed."""
-    folder = tmp_path_factory.mktemp("cleaned") / "out"
-    assert clean_web.main(arguments(crawl, folder)) == 0
-    return folder
 
 
 def test_columns_are_the_contracts(cleaned):
@@ -103,8 +57,8 @@ def test_columns_are_the_contracts(cleaned):
     assert [path.name for path in sorted(cleaned.glob("documents/*"))] == [f"{n}.warc.gz.parquet" for n in "abc"]
 
 
-def test_documents(cleaned):
-    documents = rows(cleaned / "documents")
+def test_documents(cleaned, runs):
+    documents = runs.rows(cleaned / "documents")
     assert len(documents) == 30 + 19 + 1
     assert len({row["id"] for row in documents}) == len(documents)
     first = documents[0]
@@ -115,9 +69,9 @@ def test_documents(cleaned):
     assert json.loads(first["metadata"]) == {"title": "A title", "meta": {}, "file": "a.warc.gz", "offset": 0}
 
 
-def test_every_rejection_has_its_reason(cleaned):
+def test_every_rejection_has_its_reason(cleaned, runs):
     found = {}
-    for row in rows(cleaned / "rejected"):
+    for row in runs.rows(cleaned / "rejected"):
         found.setdefault((row["stage"], row["reason"]), []).append(row)
     counts = {key: len(value) for key, value in found.items()}
     assert counts == {
@@ -141,97 +95,29 @@ def test_every_rejection_has_its_reason(cleaned):
     assert found["read", "http_status"][0]["value"] == 404
 
 
-def test_the_first_copy_in_input_order_stays(cleaned):
-    by_id = {row["id"]: row for row in rows(cleaned / "documents")}
-    for row in rows(cleaned / "rejected"):
+def test_the_first_copy_in_input_order_stays(cleaned, runs):
+    by_id = {row["id"]: row for row in runs.rows(cleaned / "documents")}
+    for row in runs.rows(cleaned / "rejected"):
         if row["stage"].endswith("dedup"):
             keeper = by_id[json.loads(row["metadata"])["duplicate_of"]]
             assert json.loads(keeper["metadata"])["file"] == "a.warc.gz"
             assert keeper["text"].replace("history", "story").split() == row["text"].replace("history", "story").split()
 
 
-def test_the_funnel_adds_up(cleaned):
+def test_the_funnel_adds_up(cleaned, runs):
     stats = json.loads((cleaned / "stats.json").read_text())
     add_up(stats)
     assert [stage["name"] for stage in stats["stages"]] == [stage.name for stage in recipe().stages]
     assert stats["stages"][0]["in"] == 34 + 23 + 4
-    assert stats["stages"][-1]["kept"] == stats["documents"] == len(rows(cleaned / "documents"))
+    assert stats["stages"][-1]["kept"] == stats["documents"] == len(runs.rows(cleaned / "documents"))
     assert stats["records"] == {"broken": 1, "conversion": 1, "response": 34 + 22 + 3}
-    assert stats["characters"] == sum(len(row["text"]) for row in rows(cleaned / "documents"))
+    assert stats["characters"] == sum(len(row["text"]) for row in runs.rows(cleaned / "documents"))
     assert all(stage["seconds"] >= 0 for stage in stats["stages"])
 
 
-def copy(folder: Path, target: Path) -> Path:
-    """A copy with the files' times, to change."""
-    shutil.copytree(folder, target)
-    return target
-
-
-def arguments(crawl: Path, output: Path, *more: str) -> list[str]:
-    own = ["--gin.extract.Extract.timeout=1.0", "--gin.MIN_WORDS=50"]
-    return ["--input", str(crawl / "*.warc.gz"), "--output", str(output), "--gin_file", GIN, *own, *more]
-
-
-def test_a_second_run_changes_nothing(crawl, cleaned, tmp_path):
-    output = copy(cleaned, tmp_path / "out")
-    before = {path: path.stat().st_mtime_ns for path in output.rglob("*") if path.is_file()}
-    assert clean_web.main(arguments(crawl, output)) == 0
-    assert {path: path.stat().st_mtime_ns for path in output.rglob("*") if path.is_file()} == before
-
-
-def test_two_workers_give_the_same_bytes(crawl, cleaned, tmp_path):
-    assert clean_web.main(arguments(crawl, tmp_path / "out", "--workers", "2")) == 0
-    assert contents(tmp_path / "out") == contents(cleaned)
-
-
-def test_a_lost_file_is_found_out(crawl, cleaned, tmp_path):
-    """A result says done, but its rejected file was tampered with: the funnel is counted from the files."""
-    output = copy(cleaned, tmp_path / "out")
-    shutil.copy(output / "rejected" / "c.warc.gz.00-read.parquet", output / "rejected" / "a.warc.gz.00-read.parquet")
-    shutil.rmtree(output / "work" / "07-count")
-    with pytest.raises(RuntimeError, match="does not add up"):
-        clean_web.main(arguments(crawl, output))
-
-
-def test_a_new_input_redoes_only_what_it_must(crawl, cleaned, tmp_path, warc):
-    """A new file sorts first, holds a copy of a document of a.warc.gz and nothing of b or c."""
-    new = copy(crawl, tmp_path / "crawl")
-    output = tmp_path / "out"
-    assert clean_web.main(arguments(new, output)) == 0
-    warc.pages(new / "0.warc.gz", [warc.distinct_prose(4), warc.distinct_prose(300)])
-    times = {path: path.stat().st_mtime_ns for path in output.rglob("unit-*.json")}
-    assert clean_web.main(arguments(new, output)) == 0
-    redone = {str(path.relative_to(output / "work")) for path, at in times.items() if path.stat().st_mtime_ns != at}
-    first = {name for name in redone if name.startswith("00-read")}
-    assert first == set()
-    assert {name for name in redone if name.startswith("03-exact_dedup")} == {"03-exact_dedup/unit-a.warc.gz.json"}
-    fresh = tmp_path / "fresh"
-    assert clean_web.main(arguments(new, fresh)) == 0
-    assert contents(output) == contents(fresh)
-    (moved,) = [
-        row for row in rows(output / "rejected") if json.loads(row["metadata"])["offset"] and "place 4 " in row["text"]
-    ]
-    assert (moved["stage"], json.loads(moved["metadata"])["file"]) == ("exact_dedup", "a.warc.gz")
-
-
-@pytest.mark.parametrize("moment", ["00-read/unit-a", "03-exact_dedup/unit-", "06-minhash_dedup/unit-"])
-def test_a_killed_run_continues_to_the_same_bytes(crawl, cleaned, tmp_path, moment):
-    output = tmp_path / "out"
-    command = [sys.executable, "-m", "beam_pipelines.clean_web", *arguments(crawl, output, "--workers", "2")]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
-    deadline = time.monotonic() + 120
-    while not list((output / "work").glob(f"{moment}*.json")) and process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not (output / "stats.json").exists()
-    kept = {path: path.stat().st_mtime_ns for path in output.glob("work/*/unit-*.json")}
-    assert kept
-    assert clean_web.main(arguments(crawl, output)) == 0
-    assert {path: path.stat().st_mtime_ns for path in kept} == kept  # what was done was not done again
-    assert contents(output) == contents(cleaned)
-    assert not [path for path in output.rglob("*") if path.name.endswith(".tmp")]
+def test_two_workers_give_the_same_bytes(crawl, cleaned, tmp_path, runs):
+    assert clean_web.main(runs.arguments(crawl, tmp_path / "out", "--workers", "2")) == 0
+    assert runs.contents(tmp_path / "out") == runs.contents(cleaned)
 
 
 def failing(capsys, argv: list[str]) -> str:
@@ -243,8 +129,8 @@ def failing(capsys, argv: list[str]) -> str:
     return lines[0]
 
 
-def test_mistakes_give_one_line_and_code_2(crawl, cleaned, tmp_path, capsys, monkeypatch):
-    good = arguments(crawl, tmp_path / "out")
+def test_mistakes_give_one_line_and_code_2(crawl, cleaned, tmp_path, capsys, monkeypatch, runs):
+    good = runs.arguments(crawl, tmp_path / "out")
     assert "no file matches" in failing(capsys, ["--input", str(crawl / "*.warx"), *good[2:]])
     assert "--gin_file is missing" in failing(capsys, good[:4])
     assert "nowhere.gin" in failing(capsys, [*good[:4], "--gin_file", "nowhere.gin"])
@@ -252,41 +138,14 @@ def test_mistakes_give_one_line_and_code_2(crawl, cleaned, tmp_path, capsys, mon
     assert "unknown argument" in failing(capsys, [*good, "--inptu=x"])
     assert "Prism" in failing(capsys, [*good, "--runner", "PrismRunner"])
     (tmp_path / "file").write_text("")
-    assert "cannot be written" in failing(capsys, arguments(crawl, tmp_path / "file" / "out"))
+    assert "cannot be written" in failing(capsys, runs.arguments(crawl, tmp_path / "file" / "out"))
     assert not (tmp_path / "out" / "work").exists()
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_mistake_that_only_a_worker_can_see(crawl, tmp_path, capsys, workers):
+def test_a_mistake_that_only_a_worker_can_see(crawl, tmp_path, capsys, workers, runs):
     more = ["--gin.language.Language.model='nowhere.ftz'", "--workers", workers]
-    assert "nowhere.ftz" in failing(capsys, arguments(crawl, tmp_path / "out", *more))
-
-
-def test_ctrl_c(crawl, tmp_path):
-    """One line, code 130, no process left; the next run goes on (see the kill tests)."""
-    output = tmp_path / "out"
-    more = ["--workers", "2", "--gin.extract.Extract.timeout=60.0"]  # one page keeps the first job busy
-    command = [sys.executable, "-m", "beam_pipelines.clean_web", *arguments(crawl, output), *more]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    deadline = time.monotonic() + 60
-    while not list((output / "work" / "00-read").glob("unit-a*.json")):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)
-    errors = process.communicate(timeout=30)[1].strip().splitlines()
-    assert process.returncode == 130
-    assert errors == ["interrupted: run the same command again to continue"]
-    while _group_lives(process.pid):
-        assert time.monotonic() < deadline, "a worker outlived the command"
-        time.sleep(0.05)
-
-
-def _group_lives(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
+    assert "nowhere.ftz" in failing(capsys, runs.arguments(crawl, tmp_path / "out", *more))
 
 
 def test_remote_output(crawl, cleaned):
@@ -298,24 +157,6 @@ def test_remote_output(crawl, cleaned):
     with storage.open_read("memory://bucket/out/documents/a.warc.gz.parquet") as file:
         ids = pq.read_table(file).column("id").to_pylist()
     assert ids == pq.read_table(cleaned / "documents" / "a.warc.gz.parquet").column("id").to_pylist()
-
-
-def test_an_output_of_something_else_is_refused(crawl, cleaned, tmp_path, capsys):
-    output = copy(cleaned, tmp_path / "out")
-    message = failing(capsys, arguments(crawl, output, "--gin.MIN_WORDS=49"))
-    assert "gopher_quality.min_words: 50 there, 49 now" in message
-    path = output / "work" / "configuration.json"
-    path.write_text(path.read_text().replace("resiliparse 2", "resiliparse 1"))
-    assert "another code" in failing(capsys, arguments(crawl, output))
-    path.unlink()
-    assert "documents of something else" in failing(capsys, arguments(crawl, output))
-
-
-def test_an_input_that_is_gone_is_refused(crawl, cleaned, tmp_path, capsys):
-    output = copy(cleaned, tmp_path / "out")
-    argv = arguments(crawl, output)
-    message = failing(capsys, ["--input", str(crawl / "a*"), str(crawl / "b*"), *argv[2:]])
-    assert "documents of c.warc.gz" in message
 
 
 def test_other_recipes(crawl, tmp_path, warc):
@@ -331,32 +172,27 @@ def test_other_recipes(crawl, tmp_path, warc):
     assert pq.read_table(tmp_path / "late" / "documents").num_rows == 0
 
 
-def test_files_with_one_name_in_two_folders(tmp_path, warc):
+def test_files_with_one_name_in_two_folders(tmp_path, warc, runs):
     for name in ("x", "y"):
         warc.pages(tmp_path / name / "a.warc.gz", [warc.distinct_prose(ord(name))])
     found = storage.expand([str(tmp_path / "*" / "a.warc.gz")])
     with Runner() as runner:
         pipeline.clean(CleanWeb([ReadWarc(), Extract()]), found, str(tmp_path / "out"), runner)
-    documents = rows(tmp_path / "out" / "documents")
+    documents = runs.rows(tmp_path / "out" / "documents")
     assert [json.loads(row["metadata"])["file"] for row in documents] == ["x/a.warc.gz", "y/a.warc.gz"]
     assert documents[0]["id"] != documents[1]["id"]
 
 
 @pytest.mark.slow
-def test_dask_gives_the_same_bytes(crawl, cleaned, tmp_path):
-    """A real LocalCluster with two worker processes."""
-    assert clean_web.main(arguments(crawl, tmp_path / "out", "--runner", "dask", "--workers", "2")) == 0
-    assert contents(tmp_path / "out") == contents(cleaned)
-
-
-@pytest.mark.slow
-def test_real_pages_and_broken_files(shared_data, tmp_path):
+def test_real_pages_and_broken_files(shared_data, tmp_path, runs):
     files = storage.expand([str(shared_data / "web" / "*.warc.gz"), str(shared_data / "web" / "fixtures" / "*.w*")])
     with Runner(workers=2) as runner:
         stats = pipeline.clean(recipe(), files, str(tmp_path / "out"), runner)
     add_up(stats)
     real = [
-        row for row in rows(tmp_path / "out" / "documents") if json.loads(row["metadata"])["file"].startswith("pages-")
+        row
+        for row in runs.rows(tmp_path / "out" / "documents")
+        if json.loads(row["metadata"])["file"].startswith("pages-")
     ]
     assert 400 < len(real) <= 564
     assert stats["records"]["response"] >= 564

@@ -100,6 +100,27 @@ def test_runs_of_lines(tmp_path):
     assert run(stage, corpus, tmp_path) == [["a\nb\nc\nd"], ["a\nb\nx", "y", ""]]
 
 
+def test_runs_of_sentences(tmp_path):
+    """The paper's rule: any three sentences in a row that stand earlier, wherever the lines break."""
+    one = "The mill stands. Dr. Smith owns it. It was sold. Nobody knows why."
+    two = "Years ago. The mill\u00a0stands. Dr. Smith owns it. It was sold? Maybe."
+    two += " THE MILL STANDS.\nDr. Smith owns it. It was sold."
+    stage = LineDedup(unit="sentences", span=3, min_characters=0)
+    left = "Years ago. The mill\u00a0stands. Dr. Smith owns it. It was sold? Maybe."
+    assert run(stage, [[one, two]], tmp_path) == [[one, left]]
+
+
+@pytest.mark.parametrize("language", ["", "en", "zh", "ja", "th"])
+@pytest.mark.parametrize(
+    "text", ["", "  ", "One.  Two! Three", "他说：“好。”然后走了。", "「はい。」と言った。帰った。"]
+)
+def test_sentences_of_languages(language, text):
+    whole = document(text).replace(language=language)
+    found = LineDedup(unit="sentences").lines(whole)
+    assert "".join(text[line.start : line.stop] for line in found) == "".join(text.split(" ")) or " " in text.strip()
+    assert [text[line.start : line.stop].lower() for line in found] == [line.key for line in found]
+
+
 def test_exempt_lines_are_passed_over(tmp_path):
     """They are neither removed nor part of a run: a run goes around them."""
     corpus = [["one two\nx\nthree four"], ["one two\nthree four\nx"], ["x\nx"]]
@@ -138,12 +159,14 @@ def test_edits_and_metadata():
 
 @pytest.mark.parametrize("text", ["", " ", "\n\n", "\0", "字" * 100_000, "a\u2028b\x0bc\x1cd\x85e\rf"])
 def test_odd_texts(text):
-    lines = LineDedup().lines(text)
+    lines = LineDedup().lines(document(text))
     assert [text[line.start : line.stop].lower() for line in lines] == [line.key for line in lines]
     assert [line.key for line in lines] == [line.lower() for line in document(text).lines]
 
 
-@pytest.mark.parametrize("wrong", [{"span": 0}, {"line_min_words": -1}, {"min_words": -1}, {"hash_ranges": 2**16 + 1}])
+@pytest.mark.parametrize(
+    "wrong", [{"unit": "words"}, {"span": 0}, {"line_min_words": -1}, {"min_words": -1}, {"hash_ranges": 2**16 + 1}]
+)
 def test_wrong_parameters(wrong):
     with pytest.raises(UserError, match=f"LineDedup.{next(iter(wrong))}"):
         LineDedup(**wrong)

@@ -1,41 +1,53 @@
-"""MinHash signatures per second: ours against datasketch, same shingles of words, same number of hash functions.
+"""MinHash signatures per second: ours against datatrove's, from text to the keys of the bands.
 
-    python -m benchmarks.web_minhash --peer_python /path/to/environment/bin/python [--documents 'DIR/*.parquet']
+    python -m benchmarks.web_minhash --peer_python .venv-peers/bin/python --pages 'pages-*.warc.gz'
 
-The peer runs in its own environment (`python -m venv peer && peer/bin/pip install datasketch`), on the same texts, in
-the same run, each side in processor time of one core. Both start from text and end at the signature.
+Schemes: 450 x 20 (RefinedWeb) and 14 x 8 (FineWeb), 5-grams of words. The peer runs in its own environment
+(`make peers`), on the same texts, in the same run, turn by turn, each side in processor time of one core. It is
+measured twice: as it comes (spaCy's words) and with its tokeniser replaced by `str.split`. Made texts, the same on
+every machine, stand in for pages where none are given. The last line is against the peer's faster way.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-# What the peer's environment runs: argv is texts, hash functions, words per shingle, repeats; prints seconds as JSON.
+from benchmarks.harness import Comparison, ratio_line
+
+SCHEMES = ((14, 8), (450, 20))
+NGRAM = 5
+
+# What the peer's environment runs. argv: texts, bands, rows, words per shingle, tokeniser; prints seconds.
 PEER = r"""
-import json, re, sys, time
+import json, sys, tempfile, time
 try:
-    from datasketch import MinHash, __version__
+    from datatrove.pipeline.dedup.minhash import MinhashConfig, MinhashDedupSignature
 except ImportError:
     sys.exit(3)
-texts, count, n, repeats = json.load(open(sys.argv[1])), *map(int, sys.argv[2:])
-word, seconds = re.compile(r"\w+"), []
-for _ in range(repeats):
-    start = time.process_time()
-    for text in texts:
-        words = word.findall(text.lower())
-        grams = {" ".join(words[i : i + n]).encode() for i in range(max(len(words) - n + 1, 1))}
-        MinHash(num_perm=count, seed=1).update_batch(grams)
-    seconds.append(time.process_time() - start)
-print(json.dumps(seconds))
+texts, (bands, rows, ngram) = json.load(open(sys.argv[1])), map(int, sys.argv[2:5])
+config = MinhashConfig(n_grams=ngram, num_buckets=bands, hashes_per_bucket=rows)
+with tempfile.TemporaryDirectory() as folder:
+    stage = MinhashDedupSignature(folder, config, language="en")
+if sys.argv[5] == "spaces":
+    class Spaces(type(stage.word_tokenizer)):
+        def word_tokenize(self, text):
+            return text.split()
+    stage.word_tokenizer = Spaces("en")
+stage.get_signature(stage.get_shingles("load whatever is loaded late, before the clock starts to run"))
+start = time.process_time()
+for text in texts:
+    shingles = stage.get_shingles(text)
+    if shingles.size:
+        stage.get_signature(shingles)
+print(time.process_time() - start)
 """
 
 
@@ -52,71 +64,65 @@ def made_texts(count: int, words: int) -> list[str]:
     return texts
 
 
-def read_texts(pattern: str, limit: int) -> list[str]:
-    """The first `limit` texts of Parquet documents."""
-    import pyarrow.parquet as pq
+def our_seconds(texts: Sequence[str], bands: int, rows: int) -> float:
+    """Processor time from texts to keys."""
+    from beam_pipelines.web.document import Document
+    from beam_pipelines.web.minhash import MinHashDedup
 
-    from beam_pipelines import storage
-
-    texts: list[str] = []
-    for path in storage.expand([pattern]):
-        texts += pq.read_table(path, columns=["text"]).column("text").to_pylist()
-    return [text for text in texts if re.search(r"\w", text)][:limit]
-
-
-def seconds_of(function: Callable[[], None], repeats: int) -> list[float]:
-    """Processor time of every call."""
-    seconds = []
-    for _ in range(repeats):
-        start = time.process_time()
-        function()
-        seconds.append(time.process_time() - start)
-    return seconds
+    stage = MinHashDedup(bands=bands, rows=rows, ngram=NGRAM)
+    documents = [Document("", text, "", "", "", "en", 1.0, "{}") for text in texts]
+    start = time.process_time()
+    stage.keys(documents)
+    return time.process_time() - start
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Prints the ratio as the last line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--peer_python", default=sys.executable, help="interpreter that can import datasketch")
-    parser.add_argument("--documents", help="Parquet documents; made texts without it")
-    parser.add_argument("--count", type=int, default=1000)
-    parser.add_argument("--words", type=int, default=400, help="words of a made text")
-    parser.add_argument("--bands", type=int, default=14)
-    parser.add_argument("--rows", type=int, default=8)
-    parser.add_argument("--repeats", type=int, default=5)
-    arguments = parser.parse_args(argv)
-
-    from beam_pipelines.web.minhash import shingles, signature
-    from beam_pipelines.web.words import normalised_words
-
-    if arguments.documents:
-        texts = read_texts(arguments.documents, arguments.count)
-    else:
-        texts = made_texts(arguments.count, arguments.words)
-    count, n = arguments.bands * arguments.rows, 5
-
-    def ours() -> None:
-        for text in texts:
-            signature(shingles(normalised_words(text), n), count, seed=1)
-
-    ours()  # words met once are known, as they are in a worker that has run for a second
-    own = statistics.median(seconds_of(ours, arguments.repeats))
+def peer_seconds(python: str, texts: Sequence[str], bands: int, rows: int, tokeniser: str) -> float:
+    """The peer's; exits with a hint if it is not there."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "texts.json")
         path.write_text(json.dumps(texts))
-        command = [arguments.peer_python, "-c", PEER, str(path), str(count), str(n), str(arguments.repeats)]
+        command = [python, "-c", PEER, str(path), str(bands), str(rows), str(NGRAM), tokeniser]
         peer = subprocess.run(command, capture_output=True, text=True, check=False)
     if peer.returncode == 3:
-        print(
-            f"skipped: {arguments.peer_python} has no datasketch; install it in an environment and pass --peer_python"
-        )
-        return 0
+        print(f"skipped: {python} has no datatrove; make its environment with `make peers` and pass --peer_python")
+        raise SystemExit(0)
     if peer.returncode:
-        sys.exit(f"the peer failed: {peer.stderr}")
-    other = statistics.median(json.loads(peer.stdout))
-    what = f"MinHash {arguments.bands}x{arguments.rows} signatures of {len(texts)} documents, one core"
-    figures = f"ours {len(texts) / own:.0f} documents/s; peer {len(texts) / other:.0f} documents/s"
-    print(f"ratio: {other / own:.2f}x ({what}; {figures}; median of {arguments.repeats})")
+        sys.exit(f"the peer failed: {peer.stderr[-2000:]}")
+    return float(peer.stdout.split()[-1])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints a line for each scheme and tokeniser and the ratio last."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peer_python", default=sys.executable, help="interpreter that can import datatrove and spacy")
+    parser.add_argument("--pages", nargs="+", help="globs of WARC files; made texts without them")
+    parser.add_argument("--texts", type=int, default=100, help="at most so many, spread over the pages")
+    parser.add_argument("--words", type=int, default=600, help="words of a made text")
+    parser.add_argument("--repeats", type=int, default=3)
+    arguments = parser.parse_args(argv)
+
+    if arguments.pages:
+        from benchmarks.web_filters import read_texts
+
+        texts = read_texts(arguments.pages, sys.maxsize)
+        texts = texts[:: max(1, len(texts) // arguments.texts)][: arguments.texts]
+    else:
+        texts = made_texts(arguments.texts, arguments.words)
+    kind = "pages" if arguments.pages else "made texts"
+    words = statistics.mean(len(text.split()) for text in texts)
+    line = ""
+    for bands, rows in SCHEMES:
+        our_seconds(texts, bands, rows)  # words met once are known, as they are in a worker that has run for a second
+        seconds: dict[str, list[float]] = {"ours": [], "default": [], "spaces": []}
+        for _ in range(arguments.repeats):
+            seconds["ours"].append(our_seconds(texts, bands, rows))
+            for tokeniser in ("default", "spaces"):
+                seconds[tokeniser].append(peer_seconds(arguments.peer_python, texts, bands, rows, tokeniser))
+        rate = {side: len(texts) / statistics.median(values) for side, values in seconds.items()}
+        for side, label in (("default", "datatrove as it comes"), ("spaces", "datatrove with str.split")):
+            what = f"MinHash {bands}x{rows}, {len(texts)} {kind} of {words:.0f} words, one core, against {label}"
+            line = ratio_line(what, "documents/s", Comparison(rate["ours"], rate[side], arguments.repeats))
+            print(line, flush=True)
     return 0
 
 

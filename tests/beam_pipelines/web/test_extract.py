@@ -9,7 +9,7 @@ import time
 import pytest
 
 from beam_pipelines.web.document import Page, Unreadable, valid_text
-from beam_pipelines.web.extract import Extract, Extracted, extract_page, plain_page, tidy, to_document
+from beam_pipelines.web.extract import Extract, Extracted, extract_page, plain_page, tidy, to_document, without_slow
 from beam_pipelines.web.extract_process import WINDOW, ExtractProcess
 
 # The parser needs time that grows with the square of the depth: minutes for this page.
@@ -62,12 +62,17 @@ def test_tidy():
 
 
 def test_documents():
-    document, verdict = to_document(page(b""), Extracted("text", "title", {"n": "ö"}))
+    found = Extracted("text", "title", {"n": "ö"}, "landmarks", "cp1252")
+    document, verdict = to_document(page(b""), found)
     assert verdict.reason == ""
-    assert json.loads(document.metadata) == {"title": "title", "meta": {"n": "ö"}, "file": "f.warc", "offset": 0}
+    expected = {"title": "title", "meta": {"n": "ö"}, "extractor": "landmarks", "encoding": "cp1252"}
+    assert json.loads(document.metadata) == {**expected, "file": "f.warc", "offset": 0}
+    document, verdict = to_document(page(b""), without_slow(found, "timeout"))
+    assert verdict.reason == ""
+    assert json.loads(document.metadata)["slow_extractor"] == "timeout"
     assert to_document(page(b""), Extracted("", "title", {}))[1].reason == "no_text"
     assert plain_page(page("ä\xa0b\r\n".encode(), html=False)).text == "ä\xa0b"
-    assert plain_page(page(b"\xff ok", html=False)).text == "\ufffd ok"
+    assert plain_page(page(b"\xff ok", html=False)).encoding == "cp1252"
 
 
 def texts(outcomes):
@@ -113,7 +118,7 @@ def test_a_crash_is_counted_and_the_rest_goes_on():
         def items():
             yield page(HANGS)
             time.sleep(0.3)  # by now the child is busy with the page
-            os.kill(process._child.pid, signal.SIGKILL)
+            os.kill(process._child.process.pid, signal.SIGKILL)
             yield from (good(0), good(1))
 
         found = [outcome for _, outcome in process.map(items())]
@@ -131,7 +136,7 @@ def test_large_pages_both_ways_do_not_block():
 def test_no_child_is_left_behind():
     with ExtractProcess(Extract()) as process:
         next(process.map([good(0)]))
-        child = process._child.pid
+        child = process._child.process.pid
     assert subprocess.run(["ps", "-p", str(child)], capture_output=True, check=False).returncode != 0
     with pytest.raises(ProcessLookupError):
         os.kill(child, 0)

@@ -36,6 +36,14 @@ def read_card(model: str, kind: str) -> dict[str, Any]:
     return card if isinstance(card, dict) and card.get("kind") == kind else {}
 
 
+def model_identity(model: str, kind: str) -> str:
+    """What changes when a model is trained again: the fingerprint on its card, else its size.
+
+    Stages keep it among their parameters, so that a folder of outputs refuses to go on with another model.
+    """
+    return read_card(model, kind).get("fingerprint") or f"{storage.size(model)} bytes"
+
+
 def require_model(path: str, parameter: str) -> None:
     """Raises UserError unless the model file is there; `parameter` is how the user gave it."""
     if not path or not storage.exists(path) or (storage.is_local(path) and os.path.isdir(path)):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from beam_pipelines.quality import classifier
-from beam_pipelines.quality.card import read_card, require_model
+from beam_pipelines.quality.card import model_identity, read_card, require_model
 from beam_pipelines.quality.text_form import CLASSIFIER_FORMS
 from beam_pipelines.web.document import Document, Filter, Measure
 from t5x_style.errors import UserError
@@ -35,6 +35,7 @@ class FastTextQuality(Filter):
     threshold: float = 0.25
     normalisation: str = ""
     name: str = "fasttext_quality"
+    model_identity: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         require_model(self.model, "FastTextQuality.model")
@@ -43,6 +44,7 @@ class FastTextQuality(Filter):
         if self.normalisation and self.normalisation not in CLASSIFIER_FORMS:
             known = ", ".join(CLASSIFIER_FORMS)
             raise UserError(f"FastTextQuality.normalisation {self.normalisation!r} is none of {known}")
+        object.__setattr__(self, "model_identity", model_identity(self.model, "fasttext"))
         if not self.normalisation:
             card = read_card(self.model, "fasttext")
             object.__setattr__(self, "normalisation", card.get("normalisation", "spaces"))

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from beam_pipelines.web.document import Document, Filter, Measure, Outcome, take_measures
+from beam_pipelines.web.sentences import count_sentences
 from beam_pipelines.web.words import split_words
 from t5x_style.errors import UserError
 
@@ -28,13 +29,6 @@ END_MARKS = (".", "?", "!", '"')
 ELLIPSIS = "..."
 POLICY_PHRASES = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
 _CITATION = re.compile(r"\[\d*\]|\[edit\]|\[citation needed\]")
-# Inside a line: a mark, closing quotes or brackets, spaces, and then no small letter. Behind an initial or one of a few
-# abbreviations a point ends nothing. Full-width marks end a sentence without a space.
-_SENTENCE_END = re.compile(
-    r"[.!?…。！？](?:(?<=[.!?…])[\"'”’)\]]*[^\S\n]+(?![a-z])(?<!\b[A-Z]\.\s)(?<!\bMr\.\s)(?<!\bMrs\.\s)(?<!\bMs\.\s)"
-    r"(?<!\bDr\.\s)(?<!\bProf\.\s)(?<!\bSt\.\s)(?<!\bvs\.\s)(?<!\bNo\.\s)(?<!\be\.g\.\s)(?<!\bi\.e\.\s)"
-    r"|(?<=[。！？])[\"'”’」』）]*(?=[^\n。！？]))"
-)
 
 
 @dataclass(frozen=True)
@@ -52,7 +46,7 @@ class C4:
       javascript: whether lines with the word are removed.
       policy_phrases: lower case; lines with one of them are removed.
       citations: whether [1], [], [edit], [citation needed] are removed.
-      min_sentences: in the lines that are kept.
+      min_sentences: in the lines that are kept, split by the rules of the document's language.
       whole_page: whether lorem ipsum and { are looked for in all lines, not just in those that broke no rule before.
 
     Raises:
@@ -87,13 +81,14 @@ class C4:
         """The document with the lines that are kept; a rejected one keeps its text, and nothing counts as edited."""
         edits: Counter[str] = Counter()
         kept: list[str] = []
-        verdict, measures = take_measures(self._measures(document.lines, kept, edits))
+        verdict, measures = take_measures(self._measures(document, kept, edits))
         if verdict.reason:
             return Outcome(document, verdict, measures)
         return Outcome(document.replace(text="\n".join(kept)), verdict, measures, edits)
 
-    def _measures(self, lines: Sequence[str], kept: list[str], edits: Counter[str]) -> Iterator[Measure]:
+    def _measures(self, document: Document, kept: list[str], edits: Counter[str]) -> Iterator[Measure]:
         """The document's rules, between which the lines' rules are applied in the order of the data set's code."""
+        lines = document.lines
         sentences = self._sentence_lines(lines, edits)
         lowered = "\n".join(sentences).lower()
         found = ("\n".join(lines).lower() if self.whole_page else lowered).count("lorem ipsum")
@@ -104,7 +99,8 @@ class C4:
         yield Measure("curly_brackets", found, maximum=0, reason="curly_brackets")
         kept += _without(self.policy_phrases, sentences, lowered, "lines_policy", edits)
         yield Measure("kept_lines", len(kept) / max(len(lines), 1))
-        yield Measure("sentences", count_sentences(kept), minimum=self.min_sentences)
+        count = count_sentences("\n".join(kept), document.language)
+        yield Measure("sentences", count, minimum=self.min_sentences)
 
     def _sentence_lines(self, lines: Sequence[str], edits: Counter[str]) -> list[str]:
         end_marks = self._end_marks
@@ -113,29 +109,22 @@ class C4:
             if len(line) > self.max_word_length and max(map(len, split_words(line))) > self.max_word_length:
                 edits["lines_long_word"] += 1
                 continue
+            citations = 0
             if self.citations and "[" in line:
-                line, found = _CITATION.subn("", line)
-                edits["citations"] += found
+                line, citations = _CITATION.subn("", line)
             if end_marks and (not line.endswith(end_marks) or line.endswith(ELLIPSIS)):
                 edits["lines_no_end_mark"] += 1
             elif _fewer_words(line, self.min_words):
                 edits["lines_few_words"] += 1
             else:
                 result.append(line)
+                edits["citations"] += citations
         return result
 
 
 def _fewer_words(line: str, count: int) -> bool:
     # No line has fewer words than parts between spaces, and these are counted far faster.
     return count > 0 and len(line.split(None, count - 1)) < count and len(split_words(line)) < count
-
-
-def count_sentences(lines: Sequence[str]) -> int:
-    """Sentences in `lines`, each of which ends with a sentence.
-
-    Example: ["He came. Mr. J. Doe left. Why?", "No."] -> 4.
-    """
-    return len(lines) + len(_SENTENCE_END.findall("\n".join(lines)))
 
 
 def _without(phrases: Sequence[str], lines: list[str], lowered: str, edit: str, edits: Counter[str]) -> list[str]:

@@ -1,7 +1,8 @@
 """The graphs our jobs are made of, and the check that a graph keeps to what every runner does right.
 
 Allowed: Create, Reshuffle of names, Map, FlatMap, GroupByKey, Combine, Flatten, side inputs, one leaf. Beam's file
-sinks, tagged outputs, state and timers and output from finish_bundle are lost without a word on Dask.
+sinks, tagged outputs, state and timers and output from finish_bundle are lost without a word on Dask, which knows
+neither windows nor splittable functions.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from typing import Any
 
 import apache_beam as beam
 from apache_beam.pipeline import PipelineVisitor
+from apache_beam.runners.common import DoFnSignature
 from apache_beam.transforms.userstate import is_stateful_dofn
+from apache_beam.transforms.util import _IdentityWindowFn
+from apache_beam.transforms.window import GlobalWindows
 
 from beam_pipelines.job_files import load_batches
 from beam_pipelines.runners import call_batch
@@ -20,6 +24,8 @@ from beam_pipelines.units import Unit
 
 Work = Sequence[Sequence[Unit]] | Sequence[str]  # batches of units, or files that hold them
 _PRIMITIVES = (beam.ParDo, beam.GroupByKey, beam.Flatten, beam.Impulse, beam.Create, beam.WindowInto)
+
+_WINDOWS = (GlobalWindows, _IdentityWindowFn)  # the other is Reshuffle's own
 
 
 def map_units(pipeline: beam.Pipeline, work: Work, function: Callable[[Unit], None]) -> None:
@@ -78,6 +84,8 @@ class _Violations(PipelineVisitor):
             self.found.append(f"{label}: {type(transform).__name__} is no part of the portable subset")
         if isinstance(transform, beam.ParDo):
             self._visit_function(transform.fn, label)
+        if isinstance(transform, beam.WindowInto) and not isinstance(transform.windowing.windowfn, _WINDOWS):
+            self.found.append(f"{label}: windows")
 
     def enter_composite_transform(self, transform_node: Any) -> None:
         transform = transform_node.transform
@@ -89,6 +97,8 @@ class _Violations(PipelineVisitor):
             self.found.append(f"{label}: state or timers")
         if type(function).finish_bundle is not beam.DoFn.finish_bundle:
             self.found.append(f"{label}: finish_bundle")
+        if DoFnSignature(function).is_splittable_dofn():
+            self.found.append(f"{label}: a splittable function")
 
     def leaves(self) -> list[str]:
         return [label for output, label in self._produced.items() if output not in self._consumed]

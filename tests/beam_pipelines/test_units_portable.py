@@ -2,12 +2,24 @@
 
 import apache_beam as beam
 import pytest
-from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
+from apache_beam.transforms.timeutil import TimeDomain
+from apache_beam.transforms.userstate import ReadModifyWriteStateSpec, TimerSpec, on_timer
 
 from beam_pipelines import portable
 from beam_pipelines.units import Unit
 
 UNITS = [Unit("a", "f"), Unit("b", "f")]
+
+
+class OffsetRestriction(beam.transforms.core.RestrictionProvider):
+    def initial_restriction(self, element):
+        return 0, 1
+
+    def create_tracker(self, restriction):
+        raise NotImplementedError
+
+    def restriction_size(self, element, restriction):
+        return 1
 
 
 def pipeline() -> beam.Pipeline:
@@ -53,6 +65,22 @@ class Tagging(beam.DoFn):
         yield beam.pvalue.TaggedOutput("odd", element)
 
 
+class Splitting(beam.DoFn):
+    def process(self, element, tracker=beam.DoFn.RestrictionParam(OffsetRestriction())):  # noqa: B008 - Beam's way
+        yield element
+
+
+class Timed(beam.DoFn):
+    TIMER = TimerSpec("x", TimeDomain.WATERMARK)
+
+    def process(self, element, timer=beam.DoFn.TimerParam(TIMER)):  # noqa: B008 - Beam's way
+        yield element
+
+    @on_timer(TIMER)
+    def expire(self):
+        yield 1
+
+
 def two_leaves(graph):
     start = graph | beam.Create([1])
     _ = start | "one" >> beam.Map(print)
@@ -65,6 +93,12 @@ def two_leaves(graph):
         (lambda graph: graph | beam.Create([(1, 1)]) | beam.ParDo(Stateful()), "state or timers"),
         (lambda graph: graph | beam.Create([1]) | beam.ParDo(Finishing()), "finish_bundle"),
         (lambda graph: graph | beam.Create([1]) | beam.ParDo(Tagging()).with_outputs("odd", main="even"), "tagged"),
+        (lambda graph: graph | beam.Create([(1, 1)]) | beam.ParDo(Timed()), "state or timers"),
+        (lambda graph: graph | beam.Create([1]) | beam.ParDo(Splitting()), "splittable"),
+        (lambda graph: graph | beam.Create([1]) | beam.Map(print).with_exception_handling(), "tagged"),
+        (lambda graph: graph | beam.Create([1]) | beam.Partition(lambda x, n: 0, 2), "tagged"),
+        (lambda graph: graph | beam.Create([1]) | beam.WindowInto(beam.window.FixedWindows(5)), "windows"),
+        (lambda graph: graph | beam.Create([b"x"]) | beam.io.WriteToTFRecord("/tmp/never"), "file source or sink"),
         (lambda graph: graph | beam.Create(["x"]) | beam.io.WriteToText("/tmp/never"), "file source or sink"),
         (lambda graph: graph | beam.io.ReadFromText(__file__), "file source or sink"),
         (two_leaves, "2 leaves"),

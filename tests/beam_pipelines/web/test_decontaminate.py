@@ -3,10 +3,8 @@
 import csv
 import gzip
 import json
-import os
 import pickle
 import re
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +23,6 @@ from beam_pipelines.web.words import normalised_words
 from t5x_style.errors import UserError
 from tasks.splits import split_of
 
-EVAL = Path(os.environ.get("T5X_STYLE_TEST_DATA", Path(__file__).parents[4] / "shared" / "data")) / "eval"
 QUESTION = "How many of the 17 grey geese that left the lake in May came back before the first snow fell?"
 WORDS = normalised_words(QUESTION)  # 20 words
 
@@ -232,9 +229,8 @@ def test_finds_what_a_naive_search_finds(examples, text):
     assert found.starts.tolist() == naive_matches(text, examples, 3)
 
 
-@pytest.mark.skipif(not EVAL.is_dir(), reason=f"no evaluation sets in {EVAL} (set T5X_STYLE_TEST_DATA)")
-def test_a_real_gsm8k_example(tmp_path):
-    source = EVAL / "gsm8k_test.jsonl.gz"
+def test_a_real_gsm8k_example(shared_data, tmp_path):
+    source = shared_data / "eval" / "gsm8k_test.jsonl.gz"
     assert build_decontamination_index.main(["--input", str(source), "--output", str(tmp_path / "i.npz")]) == 0
     with gzip.open(source, "rt") as file:
         question = [json.loads(line)["question"] for line in file][41]
@@ -256,9 +252,8 @@ def test_a_real_gsm8k_example(tmp_path):
     assert question.split()[3] not in outcome.document.text
 
 
-@pytest.mark.skipif(not EVAL.is_dir(), reason=f"no evaluation sets in {EVAL} (set T5X_STYLE_TEST_DATA)")
-def test_every_evaluation_file_there(tmp_path):
-    paths = sorted(path for path in EVAL.rglob("*.gz") if path.is_file())
+def test_every_evaluation_file_there(shared_data):
+    paths = sorted((shared_data / "eval").rglob("*.gz"))
     for path in paths:
         examples = [example for example, _ in zip(read_examples(str(path), fields_of(str(path)), True), range(40))]
         assert len(examples) >= 11

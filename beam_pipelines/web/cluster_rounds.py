@@ -61,7 +61,7 @@ class Rounds:
         units = len(self._corpus.units)
         names = [f"{part:05d}" for part in range(max(1, min(self._ranges, units)))]
         earlier = [
-            Unit(unit.name, unit.fingerprint, {**unit.arguments, "index": len(sources) + index, "earlier": True})
+            Unit(f"earlier-{unit.name}", self._key, {**unit.arguments, "index": len(sources) + index, "earlier": True})
             for index, unit in enumerate(first)
         ]
         everything = [*sources, *earlier]
@@ -70,7 +70,8 @@ class Rounds:
         return folder, names
 
     def _units(self, names: Sequence[str], folder: str) -> list[Unit]:
-        return [Unit(name, self._key, {"index": index, "folder": folder}) for index, name in enumerate(names)]
+        arguments = [{"index": index, "folder": folder, "file": name} for index, name in enumerate(names)]
+        return [Unit(name, self._key, own) for name, own in zip(names, arguments, strict=True)]
 
     def _shuffle(
         self,
@@ -88,7 +89,7 @@ class Rounds:
 
 
 def _read(source: Unit) -> np.ndarray:
-    return read_edges(source.arguments["folder"], source.name)
+    return read_edges(source.arguments["folder"], source.arguments["file"])
 
 
 def _blocks(

@@ -102,19 +102,20 @@ def components(edges: np.ndarray) -> Labels:
 
 
 def join_in_memory(blocks: Iterable[np.ndarray], limit: int) -> Labels:
-    """Clusters of blocks of edges, with never many more than `limit` of them in memory.
+    """Clusters of blocks of edges; whenever more than half of `limit` wait, they are joined to one edge a document.
 
-    What is joined already is kept as one edge a document.
+    Memory is that of limit / 2 edges, one block and one edge for every document in a cluster.
     """
-    waiting: list[np.ndarray] = []
+    waiting = [np.zeros((0, 2), np.uint64)]  # the first one: what is joined already
     earlier = [np.zeros(0, np.uint64)]
     for block in blocks:
         repeats = block[:, 0] == EARLIER
         earlier.append(block[repeats, 1])
         waiting.append(block[~repeats])
-        if len(waiting) > 1 and sum(map(len, waiting)) > limit:
-            waiting = [np.stack(components(np.concatenate(waiting))[::-1], axis=1)]
-    joined = components(np.concatenate(waiting)) if waiting else components(np.zeros((0, 2), np.uint64))
+        if sum(map(len, waiting[1:])) > limit // 2:
+            joined = components(np.concatenate(waiting))
+            waiting = [np.stack([joined.firsts, joined.documents], axis=1)]
+    joined = components(np.concatenate(waiting))
     seen = np.concatenate(earlier)
     if not len(seen):
         return joined

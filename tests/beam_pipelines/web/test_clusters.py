@@ -10,11 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beam_pipelines import storage
+from beam_pipelines.runners import Runner
 from beam_pipelines.units import Unit
 from beam_pipelines.web.cluster_rounds import Rounds, large_star, small_star
 from beam_pipelines.web.clusters import CLUSTERS, Edges, components, find_clusters, join_in_memory, read_drops
 from beam_pipelines.web.corpus_stage import Corpus
+from beam_pipelines.web.extract import Extract
 from beam_pipelines.web.key_edges import EARLIER, write_edges
+from beam_pipelines.web.minhash import MinHashDedup
+from beam_pipelines.web.pipeline import clean
+from beam_pipelines.web.read_warc import ReadWarc
+from beam_pipelines.web.recipe import CleanWeb
 
 EDGES = st.lists(st.tuples(st.integers(0, 25), st.integers(0, 25)).filter(lambda e: e[0] != e[1]), max_size=40)
 
@@ -28,6 +34,7 @@ class Here:
 
     def run_shuffle(self, label, sources, wanted, emit, reduce, *_):
         groups = {}
+        assert len({source.name for source in sources}) == len(sources)
         for source in reversed(sources):
             for part, block in emit(source):
                 groups.setdefault(part, []).append(block)
@@ -205,3 +212,31 @@ def test_no_edges_at_all(tmp_path):
     found = find_clusters(corpus, "k", "near", Edges(f"{tmp_path}/edges", ["p"], 0, 2), 1000)
     assert found.ranges["u0"][:2] == (0, 0)
     assert pq.read_table(tmp_path / "clusters" / "near.parquet").num_rows == 0
+
+
+@pytest.mark.parametrize(("limit", "workers"), [(4, 1), (50_000_000, 2)])
+def test_whole_runs_are_the_same_bytes(tmp_path, warc, limit, workers):
+    """Rounds on one process against one task on one process, and one task on two."""
+    texts = [warc.distinct_prose(number) for number in (1, 2, 3)]
+    warc.pages(tmp_path / "a.warc.gz", [*texts, texts[1] + " And more."])
+    warc.pages(tmp_path / "b.warc.gz", [texts[2].replace("history", "story"), warc.distinct_prose(9), texts[1]])
+    inputs = [str(tmp_path / "a.warc.gz"), str(tmp_path / "b.warc.gz")]
+    files = []
+    for name, edges, processes in (("plain", 50_000_000, 1), ("other", limit, workers)):
+        recipe = CleanWeb(
+            [ReadWarc(), Extract(), MinHashDedup(bands=4, rows=6, max_edges_in_memory=edges, hash_ranges=2)]
+        )
+        with Runner(workers=processes) as runner:
+            clean(recipe, inputs, str(tmp_path / name), runner)
+        paths = [path for kind in ("clusters", "documents") for path in sorted((tmp_path / name / kind).iterdir())]
+        files.append({path.name: path.read_bytes() for path in paths})
+    assert files[0] == files[1]
+    assert bool(list((tmp_path / "other" / "work").glob("*/large-star-*"))) == (limit == 4)
+    rows = pq.read_table(tmp_path / "other" / "clusters" / "minhash_dedup.parquet").to_pylist()
+    assert [(row["file"], row["kept"], row["size"]) for row in rows] == [
+        ("a.warc.gz", True, 3),
+        ("a.warc.gz", True, 2),
+        ("a.warc.gz", False, 3),
+        ("b.warc.gz", False, 2),
+        ("b.warc.gz", False, 3),
+    ]

@@ -1,4 +1,5 @@
-"""Files by path or URL: the local disk directly, `scheme://` through fsspec or, where that has no driver, Beam.
+"""Files by path or URL: the local disk directly, `http(s)://` by plain requests, other `scheme://` through fsspec or,
+where that has no driver, Beam.
 
 Paths are strings. Every write goes to a temporary name in the same folder and is renamed when whole.
 """
@@ -14,6 +15,8 @@ import uuid
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
+from beam_pipelines.http_files import HttpFiles
+from beam_pipelines.read_ahead import read_ahead
 from t5x_style.errors import UserError
 
 TEMPORARY = ".tmp"
@@ -38,7 +41,8 @@ class _Fsspec:
         self._scheme, self._files = scheme, fsspec.filesystem(scheme)
 
     def glob(self, pattern: str) -> list[str]:
-        return [self._files.unstrip_protocol(name) for name in self._files.glob(pattern) if self._files.isfile(name)]
+        found = self._files.glob(pattern, detail=True)  # one listing; asking for each file is a request each
+        return [self._files.unstrip_protocol(name) for name, about in found.items() if about["type"] == "file"]
 
     def size(self, path: str) -> int:
         return int(self._files.size(path))
@@ -95,14 +99,15 @@ class _Beam:
             self._files.mkdirs(folder)
 
 
-_DRIVERS: dict[str, _Fsspec | _Beam] = {}  # one per scheme and process
+_Driver = _Fsspec | _Beam | HttpFiles
+_DRIVERS: dict[str, _Driver] = {}  # one per scheme and process
 
 
-def _driver(path: str) -> _Fsspec | _Beam:
-    scheme = path.partition("://")[0]
+def _driver(path: str) -> _Driver:
+    scheme = path.partition("://")[0].lower()
     if scheme not in _DRIVERS:
         try:
-            _DRIVERS[scheme] = _Fsspec(scheme)
+            _DRIVERS[scheme] = HttpFiles() if scheme in ("http", "https") else _Fsspec(scheme)
         except (ImportError, ValueError) as error:
             from apache_beam.io.filesystems import FileSystems
 
@@ -127,12 +132,19 @@ def expand(patterns: Sequence[str]) -> list[str]:
             files = sorted(name for name in names if os.path.isfile(name))
             folder = next((name for name in names if os.path.isdir(name)), None)
         else:
-            files, folder = sorted(_driver(pattern).glob(pattern)), None
+            files, folder = matches(pattern), None
         if not files:
             hint = f"{folder!r} is a folder, add /*.warc.gz" if folder else "check the path (quote globs in the shell)"
             raise UserError(f"no file matches --input {pattern!r}; {hint}")
         found.update(dict.fromkeys(files))
     return list(found)
+
+
+def matches(pattern: str) -> list[str]:
+    """Sorted paths of the files that a glob names; [] if there are none."""
+    if is_local(pattern):
+        return sorted(filter(os.path.isfile, local_glob.glob(os.path.expanduser(pattern), recursive=True)))
+    return sorted(_driver(pattern).glob(pattern))
 
 
 def list_files(folder: str, suffix: str) -> list[str]:
@@ -148,6 +160,23 @@ def list_files(folder: str, suffix: str) -> list[str]:
 def size(path: str) -> int:
     """Bytes of a file."""
     return os.path.getsize(path) if is_local(path) else _driver(path).size(path)
+
+
+def sizes(paths: Sequence[str]) -> list[int]:
+    """Bytes of each file; remote ones are asked for in parallel.
+
+    Raises:
+      UserError: a file is missing.
+    """
+    try:
+        if all(map(is_local, paths)):
+            return [size(path) for path in paths]
+        for path in paths:
+            if not is_local(path):
+                _driver(path)  # made once here, not by threads at the same time
+        return list(read_ahead(size, paths))
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename or error}: input file not found; check the path") from error
 
 
 def exists(path: str) -> bool:

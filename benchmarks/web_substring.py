@@ -12,6 +12,7 @@ method and the dictionary search too, and all repeats must be the same.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import sys
@@ -70,29 +71,27 @@ def with_planted(texts: Iterator[str], seed: int) -> Iterator[str]:
 
 
 def write_corpus(folder: Path, texts: Iterator[str], megabytes: float) -> dict[str, Any]:
-    """Writes key files of texts up to a size; returns the units' names, bytes and seconds."""
+    """Writes key files of endless texts up to a size; returns the units' names, bytes and seconds."""
     names: list[str] = []
-    total, row, seconds = 0, 0, 0.0
-    writer = file = None
-    for text in texts:
-        if writer is None:
-            names.append(f"{len(names):05d}")
-            file = open(folder / f"{names[-1]}.keys", "wb")  # noqa: SIM115
+    total, rows, seconds = 0, 0, 0.0
+    while total < megabytes * 1e6:
+        names.append(f"{len(names):05d}")
+        with open(folder / f"{names[-1]}.keys", "wb") as file:
             writer = SequenceWriter(file, lambda document: document.words)
-        document = Document(f"{row}", text, "", "", "", "", 0.0, "{}")
-        document.words  # noqa: B018  # split before the clock starts: all stages share them
-        start = time.perf_counter()
-        writer.add(document)
-        row += 1
-        total += len(text.encode())
-        if row % DOCUMENTS_PER_UNIT == 0 or total >= megabytes * 1e6:
+            for text in itertools.islice(texts, DOCUMENTS_PER_UNIT):
+                document = Document(f"{rows}", text, "", "", "", "", 0.0, "{}")
+                document.words  # noqa: B018  # split before the clock starts: all stages share them
+                start = time.perf_counter()
+                writer.add(document)
+                seconds += time.perf_counter() - start
+                rows += 1
+                total += len(text.encode())
+                if total >= megabytes * 1e6:
+                    break
+            start = time.perf_counter()
             writer.close()
-            file.close()
-            writer = None
-        seconds += time.perf_counter() - start
-        if total >= megabytes * 1e6:
-            break
-    return {"names": names, "bytes": total, "documents": row, "key_seconds": seconds}
+            seconds += time.perf_counter() - start
+    return {"names": names, "bytes": total, "documents": rows, "key_seconds": seconds}
 
 
 def by_suffix_array(folder: Path, names: Sequence[str]) -> list[str]:

@@ -28,6 +28,7 @@ from t5x_style.errors import UserError
 SEGMENT_SYMBOLS = 4_000_000
 SEGMENT_DISTINCT = 500_000
 ID_BYTES = 32
+_HEADER = np.dtype([("symbols", np.uint64), ("distinct", np.uint64), ("last", np.uint64)])
 MAX_SYMBOLS = 2**32  # of a unit: positions in it are uint32
 
 
@@ -101,7 +102,7 @@ class SequenceWriter:
         import xxhash
 
         digests = b"".join(xxhash.xxh3_128_digest(symbol.encode("utf-8", "surrogatepass")) for symbol in self._numbers)
-        self._file.write(np.array([self._count, len(self._numbers), last], np.uint64).tobytes())
+        self._file.write(np.array([(self._count, len(self._numbers), last)], _HEADER).tobytes())
         self._file.write(digests)
         for piece in self._pieces:
             self._file.write(piece.tobytes())
@@ -109,36 +110,49 @@ class SequenceWriter:
 
 
 def read_index(path: str) -> Index:
-    """Lengths and ids of a unit's documents, without its symbols."""
+    """Lengths and ids of a unit's documents, without its symbols.
+
+    Raises:
+      ValueError: no key file, or damaged.
+    """
     size = storage.size(path)
     with storage.open_read(path) as file:
-        file.seek(size - 8)
-        count = int(_read(file, np.dtype(np.uint64), 1)[0])
-        file.seek(size - 8 - count * (4 + ID_BYTES))
-        lengths = _read(file, np.dtype(np.uint32), count).astype(np.int64)
-        return Index(lengths, _read(file, np.dtype(f"S{ID_BYTES}"), count))
+        file.seek(max(size - 8, 0))
+        count = int.from_bytes(file.read(8), "little")
+        start = _index_start(size, count)
+        if start < _HEADER.itemsize:
+            raise ValueError(f"{path}: damaged; delete the folder it is in and run the same command again")
+        file.seek(start)
+        lengths = np.frombuffer(file.read(4 * count), np.uint32).astype(np.int64)
+        return Index(lengths, np.frombuffer(file.read(ID_BYTES * count), f"S{ID_BYTES}"))
+
+
+def _index_start(size: int, documents: int) -> int:
+    return size - 8 - documents * (4 + ID_BYTES)
 
 
 def read_segments(path: str) -> Iterator[Segment]:
-    """The segments of a unit, one at a time; at least one."""
+    """The segments of a unit, one at a time; at least one.
+
+    Raises:
+      ValueError: no key file, or damaged.
+    """
     lengths = read_index(path).lengths
     ends = np.cumsum(lengths)
-    document = total = 0
+    end = _index_start(storage.size(path), len(lengths))
+    document = total = at = 0
     with storage.open_read(path) as file:
-        last = 0
+        last = False
         while not last:
-            count, distinct, last = _read(file, np.dtype(np.uint64), 3).tolist()
-            hashes = _read(file, np.dtype(">u8"), 2 * distinct).astype(np.uint64).reshape(distinct, 2)
-            symbols = _read(file, np.dtype(np.uint32), count)
+            header = np.frombuffer(file.read(_HEADER.itemsize), _HEADER)[0]
+            count, distinct, last = int(header["symbols"]), int(header["distinct"]), bool(header["last"])
+            at += _HEADER.itemsize + 16 * distinct + 4 * count
             total += count
+            if at > end or (last and (at < end or total != lengths.sum())):
+                raise ValueError(f"{path}: damaged; delete the folder it is in and run the same command again")
+            hashes = np.frombuffer(file.read(16 * distinct), ">u8").astype(np.uint64).reshape(distinct, 2)
+            symbols = np.frombuffer(file.read(4 * count), np.uint32)
             # Documents without a symbol go with those before them, so that none is left over at the end.
             stop = len(lengths) if last else int(np.searchsorted(ends, total, side="right"))
-            yield Segment(lengths[document:stop], hashes, symbols, bool(last))
+            yield Segment(lengths[document:stop], hashes, symbols, last)
             document = stop
-
-
-def _read(file: IO[bytes], dtype: np.dtype, count: int) -> np.ndarray:
-    content = file.read(dtype.itemsize * count)
-    if len(content) != dtype.itemsize * count:
-        raise EOFError(f"key file ends early: {len(content)} of {dtype.itemsize * count} bytes")
-    return np.frombuffer(content, dtype)

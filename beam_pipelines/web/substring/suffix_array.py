@@ -22,7 +22,7 @@ from beam_pipelines.web.substring.sequences import read_segments
 BYTES_PER_SYMBOL = 28
 BYTES_PER_SYMBOL_LARGE = 48
 _INT32_BYTES = 2**31 - 1
-_CHUNK = 4_000_000
+_CHUNK = 1_000_000
 
 
 def memory_of(symbols: int) -> int:
@@ -133,7 +133,7 @@ class FindBySuffixArray:
         del symbols
         counts = [int((copies[start:stop] >= 0).sum()) for start, stop in itertools.pairwise(bounds)]
         with storage.atomic_writer(storage.join(self.folder, f"{unit.name}.repeats")) as file:
-            write_repeats(file, np.cumsum([0, *counts]), _by_unit(copies, bounds))
+            write_repeats(file, np.cumsum([0, *counts]), _in_pieces(copies, bounds))
         write_result(self.folder, unit, {"symbols": len(copies), "repeats": sum(counts)})
 
 
@@ -158,13 +158,15 @@ def read_corpus(paths: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarra
     return np.concatenate(symbols), np.concatenate(lengths), np.cumsum(sizes)
 
 
-def _by_unit(copies: np.ndarray, bounds: np.ndarray) -> Iterator[np.ndarray]:
-    """REPEAT arrays, one per unit, from places in the joined corpus."""
-    for index, (start, stop) in enumerate(itertools.pairwise(bounds)):
-        place = np.flatnonzero(copies[start:stop] >= 0)
-        copy = copies[start:stop][place]
-        owner = np.searchsorted(bounds, copy, side="right") - 1
-        repeats = np.zeros(len(place), REPEAT)
-        repeats["window"] = place.astype(np.uint64) | (np.uint64(index) << UNIT_BITS)
-        repeats["copy"] = (copy - bounds[owner]).astype(np.uint64) | (owner.astype(np.uint64) << UNIT_BITS)
-        yield repeats
+def _in_pieces(copies: np.ndarray, bounds: np.ndarray) -> Iterator[np.ndarray]:
+    """REPEAT arrays, in the order of the windows, from places in the joined corpus."""
+    for index, (begin, end) in enumerate(itertools.pairwise(bounds.tolist())):
+        for start in range(begin, end, _CHUNK):
+            piece = copies[start : min(start + _CHUNK, end)]
+            place = np.flatnonzero(piece >= 0)
+            copy = piece[place]
+            owner = np.searchsorted(bounds, copy, side="right") - 1
+            repeats = np.zeros(len(place), REPEAT)
+            repeats["window"] = (place + (start - begin)).astype(np.uint64) | (np.uint64(index) << UNIT_BITS)
+            repeats["copy"] = (copy - bounds[owner]).astype(np.uint64) | (owner.astype(np.uint64) << UNIT_BITS)
+            yield repeats

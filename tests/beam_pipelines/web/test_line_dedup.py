@@ -71,7 +71,7 @@ LINE = st.sampled_from(["a", "A ", "b b", "  c", "", " ", "b B\t"])
 TEXT = st.lists(LINE, max_size=9).map("\n".join)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.lists(st.lists(TEXT, max_size=4), min_size=1, max_size=3), st.integers(1, 3), st.integers(0, 2))
 @example([["a\na\na\na\na\na\na"]], 3, 0)
 def test_what_stays_is_what_a_dictionary_of_runs_leaves(tmp_path_factory, corpus, span, min_words):

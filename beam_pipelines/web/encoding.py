@@ -102,9 +102,9 @@ def _two_bytes(content: bytes) -> Decoded | None:
     for mark, encoding in _BYTE_ORDER_MARKS:
         if content.startswith(mark):
             return Decoded(content[len(mark) :].decode(encoding, "replace"), encoding)
-    start = content[:1024]
+    start = content[:64]  # a page begins with markup, which is ASCII: every other byte is zero
     even, odd = (start[first::2].count(0) / max(len(start) // 2, 1) for first in (0, 1))
-    if odd > 0.5 and even < 0.1:  # markup is ASCII: its high bytes are zero
+    if odd > 0.5 and even < 0.1:
         return Decoded(content.decode("utf-16-le", "replace"), "utf-16-le")
     if even > 0.5 and odd < 0.1:
         return Decoded(content.decode("utf-16-be", "replace"), "utf-16-be")

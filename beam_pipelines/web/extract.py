@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from resiliparse.parse.html import HTMLTree
 
 Method = Literal["auto", "landmarks", "resiliparse", "trafilatura", "justext"]
-# Where the frontier of benchmarks/web_extraction.py flattens: one page in eight is read by the slow extractor too.
-DOUBT = 0.2
+# Where the frontier of benchmarks/web_extraction.py flattens: one page in ten is read by the slow extractor too.
+DOUBT = 0.15
 _SMALLEST_MEMORY = 256  # MB: the interpreter and the parsers
 
 _BLANK_LINES = re.compile(r"\n{3,}")
-_LINE_ENDS = re.compile(r"[^\S\n]+\n|\r\n?")
+_LINE_ENDS = re.compile(r"(?<![^\S\n])[^\S\n]+\n|\r\n?")  # looks at a run of spaces once
 
 
 class Extracted(NamedTuple):

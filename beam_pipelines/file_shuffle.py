@@ -81,9 +81,7 @@ class ReadBlocks:
 
 def _read(path: str, part: int) -> list[Block]:
     """One source's blocks of a part."""
-    if not os.path.getsize(path + _INDEX):
-        return []
-    table = np.memmap(path + _INDEX, np.int64, "r").reshape(-1, 4)
+    table = np.fromfile(path + _INDEX, np.int64).reshape(-1, 4)
     start, stop = np.searchsorted(table[:, 0], [part, part + 1])
     if start == stop:
         return []

@@ -3,8 +3,9 @@
     python benchmarks/web_shuffle.py [--scale 1.0] [--schemes exact 14x8 450x20] [--runners local local2 dask2 beam]
 
 Synthetic key files of two sizes go through the shuffle, each in a process of its own; the table shows the peak of the
-whole process tree's memory (proportional set size, sampled) and how much more of it a document more takes. `local` is the shuffle on
-disk, `beam` the in-process runner of Beam that it takes the place of, the figure beside the name the number of workers.
+whole process tree's memory (proportional set size, sampled) and how much more of it a document more takes. `local` is
+the shuffle on disk, `beam` the in-process runner of Beam that it takes the place of, the figure beside the name the
+number of workers.
 Ends with a line `ratio: ...` per scheme: the peak of Beam's in-process runner over that of the local runner.
 """
 

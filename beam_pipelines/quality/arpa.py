@@ -131,6 +131,19 @@ def _read_sizes(path: str, file: io.TextIOWrapper) -> list[int]:
 
 
 def _entries(order: int, lines: Sequence[str]) -> Entries:
+    # Nearly always all lines of a block are alike; then one list does, instead of one a line.
+    parts = "".join(lines).replace("\t", " ").replace("\n", " ").split(" ")
+    for with_backoff in (True, False):
+        width = order + 1 + with_backoff
+        if len(parts) == len(lines) * width + 1 and "" not in parts[:-1]:
+            table = np.array(parts[:-1], dtype=object).reshape(-1, width)
+            backoffs = table[:, -1].astype(np.float64) if with_backoff else np.zeros(len(lines))
+            return Entries(order, table[:, 1 : order + 1].ravel().tolist(), table[:, 0].astype(np.float64), backoffs)
+    return _uneven_entries(order, lines)
+
+
+def _uneven_entries(order: int, lines: Sequence[str]) -> Entries:
+    """Lines of which some have no backoff, or something wrong."""
     columns = [line.rstrip("\n").split("\t") for line in lines]
     words = " ".join(column[1] if len(column) > 1 else "" for column in columns).split(" ")
     if len(words) != order * len(lines) or "" in words:

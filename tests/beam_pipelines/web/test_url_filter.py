@@ -220,7 +220,7 @@ def test_the_lists_that_come_along_find_what_they_are_for(url):
 
 
 def test_no_strict_entry_arises_where_two_words_of_real_pages_meet(shared_data):
-    counts = defaultdict(int)
+    counts: dict[str, int] = defaultdict(int)
     with gzip.open(shared_data / "web" / "pages.gold.jsonl.gz", "rt") as file:
         for line in file:
             for word in set(re.findall(r"[a-z]+", json.loads(line).get("main_content", "").lower())):
@@ -306,8 +306,8 @@ def test_entries_that_cannot_match(tmp_path, lists):
         UrlFilter(**{**lists, "hard_list": write(tmp_path / "h", "two words\n")}).word_score("http://x/")
     with pytest.raises(UserError, match="no letter or digit"):
         UrlFilter(**{**lists, "strict_list": write(tmp_path / "s", "-.-\n")}).word_score("http://x/")
+    (tmp_path / "l").write_bytes(b"\xff\xfe")
     with pytest.raises(UserError, match="not UTF-8"):
-        (tmp_path / "l").write_bytes(b"\xff\xfe")
         UrlFilter(**{**lists, "soft_list": str(tmp_path / "l")}).word_score("http://x/")
     (tmp_path / "cut.gz").write_bytes(gzip.compress(b"a.example\n" * 100)[:-10])
     with pytest.raises(UserError, match="damaged gzip"):

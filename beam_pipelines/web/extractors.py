@@ -30,7 +30,7 @@ _LANDMARKS = (
 # Words in the class or id of boxes that repeat on every page of a site. Only in boxes: the same words stand in the
 # classes of <body> ("menu-open") and of text.
 _BOX_NAMES = ("breadcrumb", "comment", "consent", "cookie", "menu", "modal", "popup", "related")
-_NAMED = ", ".join(f'[class*="{name}"], [id*="{name}"]' for name in _BOX_NAMES)
+_NAMED = ", ".join(f'[class*="{name}" i], [id*="{name}" i]' for name in _BOX_NAMES)
 _SKIPPED = [*_LANDMARKS, f":is(div, section, ul):is({_NAMED})"]
 
 

@@ -66,7 +66,7 @@ def build(
         "input": fingerprint(input_names(paths)),
         "documents": fingerprint(input_names(corpus)) if corpus else "",
     }
-    path = Path(output)
+    path = Path(output).absolute()
     require_writable(path.parent, "--output")
     if path.exists():
         return _finished(path, config)
@@ -77,7 +77,7 @@ def build(
     if corpus:
         texts = track(read_texts(corpus), "counting n-grams", unit="documents")
         index = index.count_documents(text.text for text in texts)
-    index.save(output)
+    index.save(str(path))
     for name, counts in index.header["sets"].items():
         logging.info(
             "%-24s %7d examples, %7d texts indexed, %6d shorter than %d words, %6d repeated",
@@ -88,7 +88,7 @@ def build(
             min_words,
             counts["repeated"],
         )
-    logging.info("%s: %d n-grams", output, len(index.hashes))
+    logging.info("%s: %d n-grams", path, len(index.hashes))
     return dict(index.header)
 
 

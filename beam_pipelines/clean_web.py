@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from absl import logging
 
-from beam_pipelines import runners, storage
+from beam_pipelines import inputs, runners, storage
 from t5x_style import config
 from t5x_style.errors import UserError, run_main
 from t5x_style.files import require_writable
@@ -23,8 +23,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="clean_web", description=__doc__, allow_abbrev=False, epilog="Other options go to Beam."
     )
-    parser.add_argument("--input", nargs="+", required=True, metavar="GLOB", help="WARC or WET files, local or remote")
-    parser.add_argument("--output", required=True, metavar="DIR", help="documents/, rejected/, stats.json, work/")
+    inputs.add_arguments(parser)
+    parser.add_argument(
+        "--output", required=True, metavar="DIR", help="documents/, rejected/, stats.json, report.html, work/"
+    )
     config.add_arguments(parser)
     runners.add_arguments(parser)
     return parser
@@ -38,17 +40,21 @@ def _main(argv: Sequence[str]) -> None:
     own, beam_options = runners.split_arguments(parser, argv)
     arguments, bindings = config.parse_arguments(parser, own)
     if not arguments.gin_file:
-        raise UserError("--gin_file is missing; gin/web/quickstart.gin is one to start from")
+        raise UserError("--gin_file is missing; gin/web/refinedweb.gin is one to start from")
     recipe = config.load(CleanWeb, arguments.gin_file, bindings).root
-    inputs = storage.expand(arguments.input)
+    paths = inputs.resolve(arguments)
     if storage.is_local(arguments.output):
         require_writable(arguments.output, "--output")
     with runners.Runner(arguments.runner, arguments.workers, beam_options) as runner:
-        stats = clean(recipe, inputs, arguments.output, runner)
+        stats = clean(recipe, paths, arguments.output, runner)
     for stage in stats["stages"]:
         lost = ", ".join(f"{reason} {count}" for reason, count in stage["rejected"].items())
         logging.info("%-20s %9d -> %9d  %s", stage["name"], stage["in"], stage["kept"], lost)
-    logging.info("%d documents in %s/documents", stats["documents"], arguments.output)
+        if stage["edits"]:
+            edits = ", ".join(f"{kind} {count}" for kind, count in stage["edits"].items())
+            logging.info("%-20s changed: %s", "", edits)
+    documents, report = (storage.join(arguments.output, name) for name in ("documents", "report.html"))
+    logging.info("%d documents in %s; report: %s", stats["documents"], documents, report)
 
 
 if __name__ == "__main__":

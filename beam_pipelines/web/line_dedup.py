@@ -9,11 +9,11 @@ from typing import IO, NamedTuple
 from beam_pipelines.web.corpus_stage import Corpus, Findings
 from beam_pipelines.web.document import Document, Outcome
 from beam_pipelines.web.sentences import split_sentences
+from beam_pipelines.web.substring.cut import cut_outcome
 from beam_pipelines.web.substring.repeats import FIRST
-from beam_pipelines.web.substring.search import MAX_HASH_RANGES, WINDOWS, Search
+from beam_pipelines.web.substring.search import WINDOWS, Search, check_parameters
 from beam_pipelines.web.substring.sequences import SequenceWriter
 from beam_pipelines.web.substring.spans import Span, read_spans
-from beam_pipelines.web.substring.stage import check_at_least, cut_outcome
 from beam_pipelines.web.words import split_words
 from t5x_style.errors import UserError
 
@@ -69,10 +69,7 @@ class LineDedup:
     def __post_init__(self) -> None:
         if self.unit not in (LINES, SENTENCES):
             raise UserError(f"LineDedup.unit is {self.unit!r}; it must be '{LINES}' or '{SENTENCES}'")
-        check_at_least("LineDedup", self, span=1, line_min_words=0, line_min_characters=0)
-        check_at_least("LineDedup", self, min_words=0, min_characters=0, max_memory_mb=1, hash_ranges=1)
-        if self.hash_ranges > MAX_HASH_RANGES:
-            raise UserError(f"LineDedup.hash_ranges is {self.hash_ranges}; it must be at most {MAX_HASH_RANGES}")
+        check_parameters(self, span=1, line_min_words=0, line_min_characters=0, min_words=0, min_characters=0)
 
     def lines(self, document: Document) -> list[Line]:
         """The lines or sentences that are compared, in order."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from beam_pipelines import storage
 from beam_pipelines.runners import LOCAL
@@ -12,12 +13,23 @@ from beam_pipelines.web.corpus_stage import Corpus, Findings
 from beam_pipelines.web.substring.spans import GatherSpans
 from beam_pipelines.web.substring.suffix_array import FindBySuffixArray, memory_of
 from beam_pipelines.web.substring.windows import BYTES_PER_WINDOW, EmitWindows, FindByWindows
+from t5x_style.errors import UserError
 
 AUTO, SUFFIX_ARRAY, WINDOWS = "auto", "suffix_array", "windows"
 METHODS = (AUTO, SUFFIX_ARRAY, WINDOWS)
 MAX_HASH_RANGES = 2**16  # parts are sorted as 16-bit numbers
 _MEGABYTE = 1_000_000
 _SHUFFLE_COPIES = 3  # of a block in Beam's in-process runner: emitted, encoded, grouped
+
+
+def check_parameters(stage: Any, **minimums: int) -> None:
+    """Raises UserError for a field of a stage that is out of range: those given here and those that `Search` shares."""
+    owner = type(stage).__name__
+    for field, minimum in {**minimums, "max_memory_mb": 1, "hash_ranges": 1}.items():
+        if (value := getattr(stage, field)) < minimum:
+            raise UserError(f"{owner}.{field} is {value}; it must be at least {minimum}")
+    if stage.hash_ranges > MAX_HASH_RANGES:
+        raise UserError(f"{owner}.hash_ranges is {stage.hash_ranges}; it must be at most {MAX_HASH_RANGES}")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The cutting of ranges, its seams, and the stage's parameters, edits and metadata."""
 
 import json
+import time
 
 import pytest
 from hypothesis import given
@@ -8,8 +9,8 @@ from hypothesis import strategies as st
 
 from beam_pipelines.web.document import KEEP, Document, Verdict
 from beam_pipelines.web.substring.cut import cut_ranges
+from beam_pipelines.web.substring.exact_substring import ExactSubstring
 from beam_pipelines.web.substring.spans import Span
-from beam_pipelines.web.substring.stage import ExactSubstring
 from beam_pipelines.web.words import split_words
 from t5x_style.errors import UserError
 
@@ -54,6 +55,14 @@ def cut(text: str, *parts: str) -> str:
 )
 def test_seams(text, parts, expected):
     assert cut(text, *parts) == expected
+
+
+def test_many_cuts_take_linear_time():
+    """Every second of 400,000 words; 0.3 s, where copying the text at every cut would take minutes."""
+    text = "ab cd\n" * 200_000
+    start = time.process_time()
+    assert cut_ranges(text, [(at, at + 2) for at in range(0, len(text), 6)]) == "cd\n" * 200_000
+    assert time.process_time() - start < 5
 
 
 @given(st.text(alphabet="ab \n\t\u00a0é字👩\u200d", max_size=40), st.data())

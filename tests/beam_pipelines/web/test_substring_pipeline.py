@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from beam_pipelines import clean_web
+from beam_pipelines import clean_web, storage
 
 PASSAGE = " ".join(f"passage{number}" for number in range(30))
 GIN = """
@@ -23,23 +23,25 @@ from beam_pipelines.web import gopher_quality
 from beam_pipelines.web import line_dedup
 from beam_pipelines.web import read_warc
 from beam_pipelines.web import recipe
-from beam_pipelines.web.substring import stage
+from beam_pipelines.web.substring import exact_substring
 
 recipe.CleanWeb.stages = [
     @read_warc.ReadWarc(),
     @extract.Extract(),
-    @stage.ExactSubstring(),
+    @exact_substring.ExactSubstring(),
     @gopher_quality.GopherQuality(),
     @line_dedup.LineDedup(),
     @last/gopher_quality.GopherQuality(),
 ]
-stage.ExactSubstring.length = 20
-stage.ExactSubstring.method = 'auto'
+exact_substring.ExactSubstring.length = 20
+exact_substring.ExactSubstring.method = 'auto'
 line_dedup.LineDedup.min_characters = 30
 gopher_quality.GopherQuality.min_words = 3
 last/gopher_quality.GopherQuality.name = 'last'
 last/gopher_quality.GopherQuality.min_words = 10
 """
+METHOD = ["--gin.exact_substring.ExactSubstring.method='windows'"]
+RANGES = ["--gin.exact_substring.ExactSubstring.hash_ranges=1"]
 
 
 def sentence(number: int) -> str:
@@ -75,7 +77,7 @@ def crawl(tmp_path_factory, warc) -> Path:
     return folder
 
 
-def arguments(crawl: Path, output: Path, *more: str) -> list[str]:
+def arguments(crawl: Path, output: Path | str, *more: str) -> list[str]:
     gin = ["--gin_file", str(crawl / "recipe.gin")]
     return ["--input", str(crawl / "*.warc.gz"), "--output", str(output), *gin, *more]
 
@@ -138,8 +140,13 @@ def test_the_funnel_counts_documents_and_edits(cleaned):
     "more",
     [
         ["--workers", "2"],
-        ["--gin.stage.ExactSubstring.method='windows'", "--gin.stage.ExactSubstring.hash_ranges=1", "--workers", "2"],
-        ["--gin.stage.ExactSubstring.method='suffix_array'"],
+        [
+            "--gin.exact_substring.ExactSubstring.method='windows'",
+            "--gin.exact_substring.ExactSubstring.hash_ranges=1",
+            "--workers",
+            "2",
+        ],
+        ["--gin.exact_substring.ExactSubstring.method='suffix_array'"],
     ],
 )
 def test_the_same_bytes_whatever_the_method_and_the_workers(crawl, cleaned, tmp_path, more):
@@ -150,7 +157,7 @@ def test_the_same_bytes_whatever_the_method_and_the_workers(crawl, cleaned, tmp_
 @pytest.mark.parametrize("moment", ["01-exact_substring/unit-", "04-line_dedup/unit-"])
 def test_a_killed_run_continues_to_the_same_bytes(crawl, cleaned, tmp_path, moment):
     output = tmp_path / "out"
-    options = ["--workers", "2", "--gin.stage.ExactSubstring.method='windows'"]
+    options = ["--workers", "2", *METHOD]
     command = [sys.executable, "-m", "beam_pipelines.clean_web", *arguments(crawl, output, *options)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
     deadline = time.monotonic() + 120
@@ -195,3 +202,11 @@ def test_a_new_input_redoes_only_what_it_must(crawl, cleaned, tmp_path, warc, na
     assert contents(output) == contents(fresh)
     kept = [row["url"] for row in rows(output / "documents") if PASSAGE in row["text"]]
     assert kept == ["http://x/0.warc.gz/0" if name == "0" else "http://x/a.warc.gz/3"]
+
+
+def test_remote_output(crawl, cleaned):
+    """fsspec's in-memory files stand for a bucket."""
+    assert clean_web.main(arguments(crawl, "memory://substring/out", *METHOD)) == 0
+    for path in cleaned.glob("documents/*"):
+        with storage.open_read(f"memory://substring/out/documents/{path.name}") as file:
+            assert file.read() == path.read_bytes()

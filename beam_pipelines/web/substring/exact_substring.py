@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
 
 from beam_pipelines.web.corpus_stage import Corpus, Findings
-from beam_pipelines.web.document import Document, Measure, Outcome, take_measures
-from beam_pipelines.web.substring.cut import cut_ranges
+from beam_pipelines.web.document import Document, Outcome
+from beam_pipelines.web.substring.cut import cut_outcome
 from beam_pipelines.web.substring.repeats import FIRST, NONE
-from beam_pipelines.web.substring.search import AUTO, MAX_HASH_RANGES, METHODS, Search
+from beam_pipelines.web.substring.search import AUTO, METHODS, Search, check_parameters
 from beam_pipelines.web.substring.sequences import SequenceWriter
 from beam_pipelines.web.substring.spans import Span, read_spans
 from beam_pipelines.web.words import word_spans
@@ -30,8 +29,9 @@ class ExactSubstring:
     Example, length 3: of "a b c d e" and "x b c d y", keep="first" leaves the first and "x y"; keep="none" leaves
     "a e" and "x y".
 
-    What is cut is in the metadata under the stage's name: [first character, one past the last, id of a document with
-    the kept copy (null with keep="none")], characters counted in the text as it came in.
+    What is cut is in the metadata under the stage's name, span by span: [first character, one past the last, id of the
+    document in which the span's first `length` words stand first], characters counted in the text as it came in. The
+    id is null with keep="none", which keeps no copy. A document that is dropped keeps its text.
 
     Attributes:
       length: words; 50 as in the paper and in RefinedWeb (tokens there).
@@ -56,9 +56,7 @@ class ExactSubstring:
             raise UserError(f"ExactSubstring.keep is {self.keep!r}; it must be 'first' or 'none'")
         if self.method not in METHODS:
             raise UserError(f"ExactSubstring.method is {self.method!r}; it must be one of {', '.join(METHODS)}")
-        check_at_least("ExactSubstring", self, length=1, min_characters=0, max_memory_mb=1, hash_ranges=1)
-        if self.hash_ranges > MAX_HASH_RANGES:
-            raise UserError(f"ExactSubstring.hash_ranges is {self.hash_ranges}; it must be at most {MAX_HASH_RANGES}")
+        check_parameters(self, length=1, min_characters=0)
 
     def start(self, file: IO[bytes]) -> SequenceWriter:
         """See `CorpusStage`."""
@@ -83,49 +81,3 @@ class ExactSubstring:
         cuts = [[*place, span.copy or None] for place, span in zip(ranges, finding, strict=True)]
         words = sum(span.stop - span.start for span in finding)
         return cut_outcome(document, self.name, ranges, cuts, {"words_cut": words}, self.min_characters)
-
-
-def cut_outcome(
-    document: Document,
-    name: str,
-    ranges: Sequence[tuple[int, int]],
-    recorded: Sequence[Sequence[object]],
-    edits: Mapping[str, int],
-    min_characters: int,
-    min_words: int = 0,
-) -> Outcome:
-    """The document without `ranges`; or, if too little is left, rejected with the text it came with, nothing counted.
-
-    Args:
-      document: as it came.
-      name: the stage's, under which `recorded` goes into the metadata.
-      ranges: characters to cut.
-      recorded: what the metadata say about them.
-      edits: counts to which those of documents, spans and characters are added.
-      min_characters, min_words: that must be left.
-    """
-    text = cut_ranges(document.text, ranges)
-    metadata = json.dumps({**json.loads(document.metadata), name: recorded}, ensure_ascii=False)
-    changed = document.replace(text=text, metadata=metadata)
-    removed = len(document.text) - len(text)
-    verdict, measures = take_measures(_left(changed, removed / max(len(document.text), 1), min_characters, min_words))
-    if verdict.reason:
-        return Outcome(document.replace(metadata=metadata), verdict, measures)
-    counted = {**edits, "documents_cut": 1, "spans_cut": len(ranges), "characters_cut": removed}
-    return Outcome(changed, measures=measures, edits=counted)
-
-
-def _left(document: Document, fraction: float, min_characters: int, min_words: int) -> Iterator[Measure]:
-    """Measures of a document that was cut."""
-    yield Measure("fraction_cut", fraction)
-    reason = "too_short_after_cut"
-    yield Measure("characters_left", len(document.text), minimum=min_characters, reason=reason)
-    if min_words:
-        yield Measure("words_left", len(document.words), minimum=min_words, reason=reason)
-
-
-def check_at_least(owner: str, stage: object, **minimums: int) -> None:
-    """Raises UserError for the first field under its minimum."""
-    for field, minimum in minimums.items():
-        if (value := getattr(stage, field)) < minimum:
-            raise UserError(f"{owner}.{field} is {value}; it must be at least {minimum}")

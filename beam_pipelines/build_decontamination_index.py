@@ -13,7 +13,6 @@ from typing import Any
 from absl import logging
 
 from beam_pipelines.quality.texts import find_files, input_names, read_texts
-from beam_pipelines.storage import expand
 from beam_pipelines.web.evaluation_files import fields_of, read_examples
 from beam_pipelines.web.ngram_index import IndexBuilder, read
 from t5x_style.errors import UserError, run_main
@@ -52,7 +51,7 @@ def build(
     builder = IndexBuilder(ngram, min_words)
     if not output.endswith(".npz"):
         raise UserError(f"--output {output!r} must end in .npz")
-    paths = expand(inputs)
+    paths = find_files(inputs, "--input", ())
     fields_by_path = {path: fields_of(path, fields) for path in paths}
     corpus = find_files(documents, "--documents") if documents else []
     config = {

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ from t5x_style.files import atomic_write_bytes, atomic_write_json, file_sha256, 
 from t5x_style.progress import track
 
 ARPA, TABLES, PIECES, CARD = "lm.arpa", "lm.npz", "sentencepiece.model", "lm.json"
+BLOCKS = ".blocks"
 LONGEST = 12
 
 
@@ -82,12 +82,26 @@ def train(
     reader.save(reader.read(str(folder / ARPA)), str(folder / TABLES))
     if sentencepiece:
         atomic_write_bytes(folder / PIECES, Path(sentencepiece).read_bytes())
-    card = {
+    card = _card(folder, config, levels, counts)
+    atomic_write_json(folder / CARD, card)
+    logging.info(
+        "%s: %d words, %d sentences, n-grams by order %s, %.1f s",
+        folder / ARPA,
+        counts["tokens"],
+        counts["sentences"],
+        [len(level.rows) for level in levels],
+        time.monotonic() - started,
+    )
+    return card
+
+
+def _card(folder: Path, config: dict[str, Any], levels: Sequence[Level], counts: dict[str, int]) -> dict[str, Any]:
+    return {
         "format": 1,
         "kind": "ngram_lm",
         "config": config,
-        "normalisation": normalisation,
-        "sentencepiece": PIECES if sentencepiece else "",
+        "normalisation": config["normalisation"],
+        "sentencepiece": PIECES if config["sentencepiece"] else "",
         **counts,
         "orders": [
             {
@@ -101,16 +115,6 @@ def train(
         "fingerprint": file_sha256(folder / ARPA),
         "tables": file_sha256(folder / TABLES),
     }
-    atomic_write_json(folder / CARD, card)
-    logging.info(
-        "%s: %d words, %d sentences, n-grams by order %s, %.1f s",
-        folder / ARPA,
-        counts["tokens"],
-        counts["sentences"],
-        [len(level.rows) for level in levels],
-        time.monotonic() - started,
-    )
-    return card
 
 
 def _sentences(paths: Sequence[str], field: str, sentences: Sentences) -> Iterator[list[str]]:
@@ -121,9 +125,11 @@ def _sentences(paths: Sequence[str], field: str, sentences: Sentences) -> Iterat
 def _estimate(
     sentences: Iterator[list[str]], order: int, thresholds: Sequence[int], folder: Path, block_tokens: int
 ) -> tuple[list[Level], list[str], dict[str, int]]:
-    blocks = tempfile.mkdtemp(prefix=".blocks-", dir=folder)
+    blocks = folder / BLOCKS
+    shutil.rmtree(blocks, ignore_errors=True)  # of a run that was killed
+    blocks.mkdir()
     try:
-        counts = count_ngrams(sentences, order, blocks, block_tokens)
+        counts = count_ngrams(sentences, order, str(blocks), block_tokens)
         levels = estimate(counts, thresholds)
     finally:
         shutil.rmtree(blocks)

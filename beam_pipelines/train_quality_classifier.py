@@ -10,7 +10,6 @@ import argparse
 import dataclasses
 import importlib.metadata
 import os
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -99,10 +98,9 @@ def train(
 
 
 def _save(model: Any, path: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        name = Path(folder) / path.name
-        model.save_model(str(name))
-        os.replace(name, path)
+    unfinished = path.with_name(f".unfinished{path.suffix}")  # fastText wants its suffix; the next run overwrites it
+    model.save_model(str(unfinished))
+    os.replace(unfinished, path)
 
 
 def _report(card: dict[str, Any], path: Path, seconds: float) -> None:

@@ -22,6 +22,7 @@ from beam_pipelines.quality.counting import SYMBOLS
 from t5x_style.errors import UserError
 
 _WORD_BITS = np.uint64(32)
+_LARGEST_EXPONENT = 300.0  # beyond, a float overflows; only models from elsewhere have such probabilities
 _EMPTY = np.uint64(0xFFFFFFFFFFFFFFFF)
 _LOCK = threading.Lock()
 _MODELS: dict[str, NgramModel] = {}  # path -> model, one per process
@@ -163,7 +164,8 @@ def perplexity(log10_probability: float, sentences: Sequence[Sequence[str]]) -> 
     10 ** (-log10_probability / (tokens + sentences)). Example: a sentence of 3 tokens with log10 probability -8 has
     perplexity 10 ** (8 / 4) = 100.
     """
-    return float(10.0 ** (-log10_probability / (sum(map(len, sentences)) + len(sentences))))
+    exponent = -log10_probability / (sum(map(len, sentences)) + len(sentences))
+    return float(10.0 ** min(exponent, _LARGEST_EXPONENT))
 
 
 def load(path: str) -> NgramModel:

@@ -16,6 +16,7 @@ from t5x_style.errors import UserError
 _SPACES = re.compile(r"\s+")
 _PUNCTUATION = re.compile(r"([.!?,'/()])")
 _DIGIT = re.compile(r"\d")
+FASTTEXT_SYMBOLS = ("</s>", "__label__")
 _LOCK = threading.Lock()
 _PIECES: dict[str, Any] = {}  # path -> SentencePiece processor, one per process
 
@@ -23,9 +24,15 @@ _PIECES: dict[str, Any] = {}  # path -> SentencePiece processor, one per process
 def spaces_line(text: str) -> str:
     """The text as one line: every run of Unicode white space is one ASCII space (fastText splits on ASCII only).
 
+    What fastText would take for the end of the line (`</s>`) or for a label (`__label__`) goes.
+
     Example: "A\\u00a0b\\n\\nc." -> "A b c."
     """
-    return _SPACES.sub(" ", valid_text(text)).strip()
+    text = valid_text(text)
+    for symbol in FASTTEXT_SYMBOLS:
+        if symbol in text:
+            text = text.replace(symbol, " ")
+    return _SPACES.sub(" ", text).strip()
 
 
 def fasttext_line(text: str) -> str:
@@ -35,7 +42,7 @@ def fasttext_line(text: str) -> str:
 
     Example: "It's (almost) 3.5!" -> "it ' s ( almost ) 3 . 5 !"
     """
-    return spaces_line(_PUNCTUATION.sub(r" \1 ", text.lower()))
+    return _SPACES.sub(" ", _PUNCTUATION.sub(r" \1 ", spaces_line(text).lower())).strip()
 
 
 CLASSIFIER_FORMS: dict[str, Callable[[str], str]] = {"fasttext": fasttext_line, "spaces": spaces_line}

@@ -17,6 +17,7 @@ from t5x_style.errors import UserError
 
 ROWS_PER_BATCH = 1000
 _JSON_LINES, _PLAIN = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz"), (".txt", ".txt.gz")
+KNOWN = (".parquet", *_JSON_LINES, *_PLAIN)
 
 
 class Text(NamedTuple):
@@ -26,20 +27,24 @@ class Text(NamedTuple):
     text: str
 
 
-def find_files(patterns: Sequence[str], option: str) -> list[str]:
+def find_files(patterns: Sequence[str], option: str, suffixes: Sequence[str] = KNOWN) -> list[str]:
     """The files that globs (local or remote) name.
 
+    Args:
+      patterns: the globs.
+      option: the command's, for messages.
+      suffixes: that their names may have; () for any.
+
     Raises:
-      UserError: a glob names none, or a file is in no known format; the message names the command's `option`.
+      UserError: a glob names none, or a file has another suffix.
     """
     try:
         paths = storage.expand(patterns)
     except UserError as error:
         raise UserError(str(error).replace("--input", option).replace("/*.warc.gz", "/*.parquet")) from error
     for path in paths:
-        if not path.endswith((".parquet", *_JSON_LINES, *_PLAIN)):
-            known = ", ".join((".parquet", *_JSON_LINES, *_PLAIN))
-            raise UserError(f"{option}: {path} is in none of the known formats ({known})")
+        if suffixes and not path.endswith(tuple(suffixes)):
+            raise UserError(f"{option}: {path} is in none of the known formats ({', '.join(suffixes)})")
     return paths
 
 

@@ -150,6 +150,20 @@ def test_normalisation():
     assert fasttext_line("A\u00a0b\n\u3000 c\0") == "a b c"
     assert spaces_line(" A\u2028b\ud800 ") == "A b?"
     assert fasttext_line(" \n\u00a0") == ""
+    assert spaces_line("a </s> b __label__cc") == "a b cc"
+    assert fasttext_line("a </s> b") == "a b"
+
+
+def test_labels_in_the_text_are_no_labels():
+    form = spaces_line
+    texts = (
+        [f"good{n} __label__cc </s> __label__other" for n in range(30)],
+        [f"bad{n} __label__hq x" for n in range(30)],
+    )
+    sides = [[Text("", text) for text in side] for side in texts]
+    examples = classifier.sample_examples(*sides, form, 100, 0)
+    model, _ = classifier.train(examples, 0.2, classifier.Training(dimensions=32, buckets=0))
+    assert sorted(model.get_labels()) == [classifier.NEGATIVE, classifier.POSITIVE]
 
 
 def test_area_under_curve():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import zlib
@@ -146,13 +147,14 @@ def _compression(stream: IO[bytes], file: str) -> str:
 
 
 def _is_arc(stream: IO[bytes], compression: str, file: str) -> bool:
-    try:
-        first = decompressed(_Tail(stream, 0), compression).read(9)
-    except BROKEN:
-        first = b""
-    if first.startswith((b"WARC", b"filedesc:")):
-        return first.startswith(b"filedesc:")
-    return ".arc" in file
+    first = b""
+    with contextlib.suppress(*BROKEN):  # damage behind the first line is none of it
+        reader = decompressed(_Tail(stream, 0), compression)
+        while len(first) < _LONGEST_START and b"\n" not in first and (piece := reader.read(32)):
+            first += piece
+    if first.startswith(b"WARC"):
+        return False
+    return ".arc" in file or _RECORD_STARTS["arc"].match(b"\n" + first, 1) is not None
 
 
 def _next_start(stream: IO[bytes], starts: re.Pattern[bytes], position: int) -> int | None:
@@ -169,7 +171,7 @@ def _next_start(stream: IO[bytes], starts: re.Pattern[bytes], position: int) -> 
 
 
 def _leftover(stream: IO[bytes], position: int) -> int | None:
-    """Where the gzip member at `position` ends, if more than zeros follow; None if nothing does or it cannot be read.
+    """Where the gzip member at `position` ends, if anything follows; None if nothing does or it cannot be read.
 
     FastWARC takes a compressed record that is cut off inside its header for the end of the file.
     """
@@ -187,4 +189,4 @@ def _leftover(stream: IO[bytes], position: int) -> int | None:
         end += len(data) - len(decompress.unconsumed_tail)
     end -= len(decompress.unused_data)
     rest = decompress.unused_data or tail.read(_SEARCH_BYTES)
-    return end if rest.strip(b"\0") else None
+    return end if rest else None

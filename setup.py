@@ -91,6 +91,11 @@ setup(
             "t5x_style-generate = t5x_style.generate:main",
             "t5x_style-crawl-documentation = beam_pipelines.sources.documentation.__main__:main",
             "t5x_style-clean-web = beam_pipelines.clean_web:main",
+            "t5x_style-train-quality-classifier = beam_pipelines.train_quality_classifier:main",
+            "t5x_style-train-ngram-lm = beam_pipelines.train_ngram_lm:main",
+            "t5x_style-perplexity-thresholds = beam_pipelines.perplexity_thresholds:main",
+            "t5x_style-build-decontamination-index = beam_pipelines.build_decontamination_index:main",
+            "t5x_style-score-quality = beam_pipelines.score_quality:main",
             "t5x_style-train-tokenizer = beam_pipelines.train_tokenizer:main",
             "t5x_style-cache-tasks = beam_pipelines.cache_tasks:main",
         ]

@@ -37,17 +37,23 @@ from beam_pipelines.web.samples import Picks, fetch
 from t5x_style.errors import UserError
 from t5x_style.files import fingerprint
 
-LIBRARIES = ("fastwarc", "resiliparse", "trafilatura", "fasttext-numpy2-wheel", "xxhash", "pyarrow", "numpy")
+# Other versions of these may read, split or judge pages differently.
+LIBRARIES = (
+    *("fastwarc", "warcio", "resiliparse", "trafilatura", "justext", "lxml", "fasttext-numpy2-wheel", "icu4py", "regex"),
+    *("sentencex", "phonenumbers", "OpenCC", "sentencepiece", "pydivsufsort", "scipy", "xxhash", "pyarrow", "numpy"),
+)
+PACKAGES = ("web", "quality")  # whose files make the code's version
 
 
 def code_version() -> str:
-    """Version of everything that a document's text depends on: this package's files and the libraries it calls.
+    """Version of everything that a document's text depends on: these packages' files and the libraries they call.
 
     The report is left out: it only shows what was done.
     """
     digest = hashlib.sha256()
-    folder = Path(__file__).parent
-    for path in sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts):
+    folder = Path(__file__).parent.parent
+    found = (path for package in PACKAGES for path in (folder / package).rglob("*"))
+    for path in sorted(path for path in found if path.is_file() and "__pycache__" not in path.parts):
         if path.parent.name != "report":
             digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
     versions = [f"{name} {importlib.metadata.version(name)}" for name in LIBRARIES]

@@ -129,7 +129,7 @@ class BlockedList:
         words = document.normalised_words
         unique = set(words)
         found = sum(map(self.words.__contains__, words)) if not self.words.isdisjoint(unique) else 0
-        if any(first in unique for first in self.phrases):
+        if not unique.isdisjoint(self.phrases):
             found += self._count_phrases(words)
         if self.literal is not None:
             found += sum(1 for _ in self.literal.finditer(document.text.lower()))

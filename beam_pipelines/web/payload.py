@@ -48,8 +48,13 @@ def _decoded_once(encoding: str, raw: bytes, limit: int) -> bytes:
         return GzipReader(io.BytesIO(raw)).read(limit)
     if encoding == "zstd" and raw.startswith(b"\x28\xb5\x2f\xfd"):
         return ZstdReader(io.BytesIO(raw)).read(limit)
-    if encoding == "br" and b"<" not in raw[:256]:
-        return BrotliReader(io.BytesIO(raw)).read(limit)
+    if encoding == "br" and not raw.startswith(b"<"):  # no brotli stream starts with this byte (RFC 7932, 9.2)
+        try:
+            return BrotliReader(io.BytesIO(raw)).read(limit)
+        except BROKEN:
+            if not any(tag in raw[:4096].lower() for tag in (b"<html", b"<!doctype", b"<body")):
+                raise
+            return raw
     return _inflated(raw, limit) if encoding == "deflate" else raw
 
 

@@ -229,6 +229,30 @@ def test_content_encodings_that_expand_to_400_megabytes(warc, tmp_path, encoding
 
 
 @linux
+@pytest.mark.parametrize(("encoding", "writer"), [("br", "BrotliWriter"), ("zstd", "ZstdWriter")])
+def test_other_encodings_that_expand_to_400_megabytes(warc, tmp_path, encoding, writer):
+    import io
+
+    from fastwarc import stream_io
+
+    class Kept(io.BytesIO):
+        def close(self):
+            pass
+
+    buffer = Kept()
+    stream = getattr(stream_io, writer)(buffer)
+    stream.write(b"<html>")
+    for _ in range(BOMB >> 24):
+        stream.write(bytes(1 << 24))
+    stream.close()
+    assert len(buffer.getvalue()) < 100_000
+    headers = f"Content-Type: text/html\r\nContent-Encoding: {encoding}\r\n"
+    warc.write(tmp_path / "a.warc.gz", [warc.record(warc.http(buffer.getvalue(), headers=headers), "http://x/")])
+    items, _ = read_in_memory(tmp_path / "a.warc.gz", LIMIT)
+    assert items == [["too_long", 16_000_001]]
+
+
+@linux
 def test_an_arc_record_that_expands_to_400_megabytes(tmp_path):
     line = f"http://x/ 1.2.3.4 20240501123000 text/html {BOMB + len(HTTP)}\n".encode()
     good = b"http://x/2 1.2.3.4 20240501123000 text/html %d\n%s<html>x</html>\n" % (len(HTTP) + 14, HTTP)

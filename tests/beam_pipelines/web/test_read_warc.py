@@ -2,10 +2,12 @@
 
 import gzip
 import io
+import random
 import zlib
 from collections import Counter
 
 import pytest
+from fastwarc import stream_io
 
 from beam_pipelines.web.document import Page, Unreadable, record_id
 from beam_pipelines.web.read_warc import ReadWarc
@@ -71,6 +73,34 @@ def test_http(warc, tmp_path, status, headers, body, expected):
 BODY = b"<html><p>" + b"some text " * 30 + b"</p></html>"
 
 
+def squeezed(writer, content):
+    class Kept(io.BytesIO):
+        def close(self):
+            pass
+
+    buffer = Kept()
+    stream = getattr(stream_io, writer)(buffer)
+    stream.write(content)
+    stream.close()
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_brotli_is_undone_whatever_bytes_it_has(warc, tmp_path, seed):
+    body = b"<html>" + random.Random(seed).randbytes(2000)  # compressed, it holds every byte, `<` among them
+    headers = "Content-Type: text/html\r\nContent-Encoding: br\r\n"
+    block = warc.http(squeezed("BrotliWriter", body), headers=headers)
+    warc.write(tmp_path / "a.warc.gz", [warc.record(block, "http://x/")])
+    assert read(tmp_path / "a.warc.gz")[0][0].content == body
+
+
+def test_what_only_claims_to_be_brotli_is_taken_as_it_is(warc, tmp_path):
+    body = b"\n some words first <html><body>x</body></html>"
+    block = warc.http(body, headers="Content-Type: text/html\r\nContent-Encoding: br\r\n")
+    warc.write(tmp_path / "a.warc.gz", [warc.record(block, "http://x/")])
+    assert read(tmp_path / "a.warc.gz")[0][0].content == body
+
+
 @pytest.mark.parametrize(
     ("headers", "stored"),
     [
@@ -81,6 +111,11 @@ BODY = b"<html><p>" + b"some text " * 30 + b"</p></html>"
         ("Transfer-Encoding: chunked\r\n", b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY)),
         ("Transfer-Encoding: chunked\r\n", BODY),
         ("Content-Encoding: br\r\n", BODY),
+        ("Content-Encoding: br\r\n", squeezed("BrotliWriter", BODY)),
+        ("Content-Encoding: zstd\r\n", squeezed("ZstdWriter", BODY)),
+        ("Content-Encoding: zstd\r\n", BODY),
+        ("Content-Encoding: deflate, GZIP\r\n", gzip.compress(zlib.compress(BODY))),
+        ("Content-Encoding: identity\r\n", BODY),
     ],
 )
 def test_encodings(warc, tmp_path, headers, stored):

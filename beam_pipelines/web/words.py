@@ -4,8 +4,9 @@ Three kinds of writing are told apart:
 
 * With spaces (Latin, Cyrillic, Arabic, Hangul, ...): words are what stands between spaces, as Gopher's authors count.
 * Without spaces (Han, Kana, Thai, Lao, Khmer, Burmese, Tibetan): ICU's dictionaries find the words. One library for all
-  of these scripts (icu4py, MIT licence, ICU 78) at 3 to 7 million characters a second on one core; jieba's Rust port
-  is twice as fast, for Chinese alone, and cuts Japanese into single kana; BudouX makes lines, not words.
+  of these scripts (icu4py, MIT licence, ICU 78) at 3 to 7 million characters a second on one core, 2 to 4 million with
+  what is around it here. jieba's Rust port is twice as fast, for Chinese alone, and cuts Japanese into single kana;
+  BudouX makes lines, not words; newmm is for Thai alone.
 * With vowel signs and joiners (Indic scripts, Arabic with points): these belong to the word, which the `\\w` of `re`
   denies; that of the regex package does not, and is as fast.
 

@@ -134,8 +134,8 @@ def test_a_site_is_in_one_fold():
 
 
 def test_the_frontier_is_bounded_by_its_routers():
-    points = web_extraction.frontier(made_readings(), 0.005, doubts=(0.0, 0.1, 0.5, 1.0))
-    assert points[0].share == 0
+    points = web_extraction.frontier(made_readings(), 0.005, doubts=(0.0, 0.1, 0.5, 1.0, math.inf))
+    assert (points[0].share, points[-1].share) == (0, 1)
     assert points[0].f1 == points[0].random == points[0].perfect
     assert points[0].seconds == 0.005
     for before, point in itertools.pairwise(points):

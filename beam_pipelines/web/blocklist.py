@@ -123,6 +123,8 @@ def load(directory: str, categories: tuple[str, ...], lists: tuple[str, ...], ca
       UserError: a file is missing or damaged.
     """
     key = (directory, categories, lists, cache)
+    if (loaded := _LOADED.get(key)) is not None:
+        return loaded
     with _LOCK:
         if key not in _LOADED:
             paths = list_paths(directory, categories, lists)

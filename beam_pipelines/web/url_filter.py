@@ -99,8 +99,8 @@ class UrlFilter:
     def word_score(self, url: str) -> float:
         """The sum of the weights of all different entries in the address."""
         lists = url_words.load(self.strict_list, self.hard_list, self.soft_list)
-        weights = (self.strict_weight, self.hard_weight, self.soft_weight)
-        return sum(weight * len(found) for weight, found in zip(weights, lists.found(url), strict=True))
+        strict, hard, soft = lists.counts(url)
+        return self.strict_weight * strict + self.hard_weight * hard + self.soft_weight * soft
 
 
 @functools.lru_cache(maxsize=8)

@@ -5,8 +5,11 @@ import json
 import pickle
 import re
 from collections import defaultdict
+from urllib.parse import unquote
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from beam_pipelines.web import url_words
 from beam_pipelines.web.curated_sources import CURATED_SOURCES, SITES
@@ -177,6 +180,25 @@ def test_word_scores(lists, url, score):
     assert (verdict.reason, verdict.value) == (("url_words", score) if score > 0.5 else ("", None))
 
 
+@given(st.text(alphabet="ab-./_ %?=&'A1", max_size=30), st.text(alphabet="abä-./—中\ud800", max_size=12))
+@settings(max_examples=400, deadline=None)
+def test_counts_like_a_naive_count(ascii_part, other_part):
+    lists = url_words.UrlWords((b"ab", b"aba", b"b1", b"bb"), frozenset({b"a", b"ab", b"b1"}), frozenset({b"b", b"aa"}))
+    for url in (ascii_part, ascii_part + other_part):
+        text = unquote(url, errors="replace").lower()
+        joined = re.sub(r"[\s.,_~+%'!*:;()\[\]-]+", "", text)
+        words = set(re.findall(r"[^\W_]+", text))
+        assert lists.counts(url) == (
+            sum(entry in joined for entry in ("ab", "aba", "b1", "bb")),
+            len(words & {"a", "ab", "b1"}),
+            len(words & {"b", "aa"}),
+        )
+
+
+def test_no_words_at_all():
+    assert url_words.UrlWords((), frozenset(), frozenset()).counts("http://x.com/porn") == (0, 0, 0)
+
+
 def test_weights_and_limit(lists):
     assert judge(UrlFilter(**lists, soft_weight=0, hard_weight=0), "http://x.com/porn/sexy/nude").reason == ""
     strict = UrlFilter(**lists, max_word_score=0)
@@ -230,7 +252,7 @@ def test_no_strict_entry_arises_where_two_words_of_real_pages_meet(shared_data):
     assert len(words) > 10_000
     starts = {word[:length] for word in words for length in range(1, len(word) + 1)}
     ends = {word[-length:] for word in words for length in range(1, len(word) + 1)}
-    strict = url_words.load().strict
+    strict = [entry.decode() for entry in url_words.load().strict]
     assert len(strict) >= 40
     for entry in strict:
         meetings = [entry[:cut] for cut in range(1, len(entry)) if entry[:cut] in ends and entry[cut:] in starts]

@@ -160,7 +160,7 @@ class _Run:
                 self._keeps(extractor.name, Outcome(_without_text(item), outcome))
                 continue
             document, verdict = to_document(item, outcome)
-            if self._keeps(extractor.name, Outcome(document, verdict)):
+            if self._keeps(extractor.name, Outcome(document, verdict, edits=outcome.edits)):
                 yield document
         extracting.seconds -= read.seconds
 

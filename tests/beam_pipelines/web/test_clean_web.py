@@ -66,7 +66,9 @@ def test_documents(cleaned, runs):
     assert (first["source"], first["url"], first["date"]) == ("web", "http://x/a.warc.gz/0", "2024-05-01T00:00:00Z")
     assert first["language"] == "en"
     assert 0.5 <= first["language_score"] <= 1
-    assert json.loads(first["metadata"]) == {"title": "A title", "meta": {}, "file": "a.warc.gz", "offset": 0}
+    metadata = json.loads(first["metadata"])
+    made = {"extractor": "resiliparse", "encoding": "utf-8"}
+    assert metadata == {"title": "A title", "meta": {}, **made, "file": "a.warc.gz", "offset": 0}
 
 
 def test_every_rejection_has_its_reason(cleaned, runs):

@@ -37,6 +37,7 @@ MOMENTS = {
     "at the end": ("*/stats.json", 1),
     "in the report": ("*/report.html", 1),
 }
+QUICK = ("while a file is read", "in the second shuffle", "in the last map job")
 
 
 def check_continued(runs, crawl: Path, output: Path, cleaned: Path) -> None:
@@ -53,8 +54,7 @@ def check_continued(runs, crawl: Path, output: Path, cleaned: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "moment",
-    [pytest.param(name, marks=[pytest.mark.slow] if index in (1, 5, 6) else []) for index, name in enumerate(MOMENTS)],
+    "moment", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in MOMENTS]
 )
 def test_a_killed_run_continues_to_the_same_bytes(crawl, cleaned, tmp_path, runs, moment):
     output = tmp_path / "out"

@@ -21,7 +21,8 @@ from beam_pipelines.web.url_normal import normalise_host, normalise_url, split_u
 from t5x_style.errors import UserError
 
 _PLAIN_BYTES = b"abcdefghijklmnopqrstuvwxyz0123456789-._\n"  # of lists that hold nothing but lower-case domains
-_TO_MEND = re.compile(rb"(?:^|\n)(?:www\.|\.)|\.(?:\n|$)|\.\.")
+_TO_MEND = (b"\nwww.", b"\n.", b".\n", b"..")  # what normalise_host would change in them
+_ALL_BUT_DOTS_AND_ENDS = _PLAIN_BYTES.replace(b".", b"").replace(b"\n", b"")
 _COMMENT = re.compile(r"(?:^|\s)[#!].*")
 _HOSTS_LINE = re.compile(r"(?:0\.0\.0\.0|127\.\d+\.\d+\.\d+|::1?|fe80::1%lo0|255\.255\.255\.255)\s+(.*)")
 _HOSTS_OF_THE_MACHINE = frozenset(
@@ -156,10 +157,9 @@ class _Reader:
         """Adds a file's entries; says in the log how many lines are none."""
         skipped: list[str] = []
         for chunk in read_chunks(path):
-            if not chunk.translate(None, _PLAIN_BYTES) and not _TO_MEND.search(chunk):
-                names = chunk.split()
-                self.domains.extend(map(xxh3_64_intdigest, names))
-                self.single_label = self.single_label or any(b"." not in name for name in names)
+            lines = b"\n%b\n" % chunk.strip(b"\n")
+            if not chunk.translate(None, _PLAIN_BYTES) and not any(part in lines for part in _TO_MEND):
+                self._add_plain(lines)
                 continue
             for line in chunk.decode("utf-8", "replace").split("\n"):
                 for entry in entries(line):
@@ -167,6 +167,13 @@ class _Reader:
                         skipped.append(entry)
         if skipped:
             logging.warning("%s: %d entries are no host and no address, e.g. %r", path, len(skipped), skipped[0][:100])
+
+    def _add_plain(self, lines: bytes) -> None:
+        """The quick way for lines that are hosts as `normalise_host` gives them: 5 million in a second or two."""
+        names = lines.split()
+        self.domains.extend(map(xxh3_64_intdigest, names))
+        if b"\n\n" in lines.translate(None, _ALL_BUT_DOTS_AND_ENDS):  # a line without a dot, or a blank one
+            self.single_label = self.single_label or any(b"." not in name for name in names)
 
     def _add(self, entry: str) -> bool:
         host = normalise_host(entry)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beam_pipelines.web import url_words
+from beam_pipelines.web import blocklist, url_words
 from beam_pipelines.web.curated_sources import CURATED_SOURCES, SITES
 from beam_pipelines.web.document import Page, PageStage, configuration, take_measures
 from beam_pipelines.web.url_filter import UrlFilter
@@ -117,6 +117,21 @@ def test_plain_lists(tmp_path, name):
         assert judge(stage, url).reason == ("" if "5." not in url else "blocklisted_domain"), url
 
 
+HOSTS = st.lists(st.from_regex(r"[ab]{1,2}(\.[ab]){0,3}", fullmatch=True), max_size=12)
+
+
+@given(HOSTS, HOSTS, st.sampled_from(["", "\n", "\n# comment\n", "\nWWW.x.y\n", "\n\n"]))
+@settings(max_examples=150, deadline=None)
+def test_the_quick_way_and_the_other_are_one(tmp_path_factory, blocked, asked, end):
+    """Lists of plain hosts are read without looking at each line; a comment at the end takes the other way."""
+    path = tmp_path_factory.mktemp("list") / "list"
+    path.write_text("\n".join(blocked) + end)
+    listed = blocklist._built([str(path)])
+    for host in asked:
+        parents = {host.split(".", count)[-1] for count in range(host.count(".") + 1)}
+        assert listed.blocks_host(host) == bool(parents & set(blocked)), host
+
+
 def test_lines_that_are_no_entries_are_counted(tmp_path, caplog):
     path = write(tmp_path / "list", "good.example\n<html>\n%%%\n")
     with caplog.at_level("WARNING"):
@@ -130,8 +145,6 @@ def test_a_cache_gives_the_same_and_is_used(ut1, tmp_path):
     assert judge(stage, "http://a.bad.com/").reason == "blocklisted_domain"
     names = sorted(path.name for path in cache.iterdir())
     assert len(names) == 4
-    from beam_pipelines.web import blocklist
-
     blocklist._LOADED.clear()
     stamps = [path.stat().st_mtime_ns for path in sorted(cache.iterdir())]
     assert judge(stage, "http://a.bad.com/").reason == "blocklisted_domain"

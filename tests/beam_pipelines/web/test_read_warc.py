@@ -142,6 +142,37 @@ def test_wet(warc, tmp_path):
     assert (page.content.decode(), page.html, page.charset) == (text, False, "utf-8")
 
 
+@pytest.mark.parametrize("name", ["a.arc", "a.arc.gz"])
+def test_arc(warc, tmp_path, name):
+    def arc(url, block, mime="text/html"):
+        line = f"{url} 1.2.3.4 20240501123000 {mime} {len(block)}\n".encode()
+        return line + block + b"\n"
+
+    gone = b"HTTP/1.1 404 Not Found\r\nContent-Type: text/html\r\n\r\ngone"
+    parts = [
+        arc(
+            "filedesc://a.arc", b"1 0 Somebody\nURL IP-address Archive-date Content-type Archive-length\n", "text/plain"
+        ),
+        arc("http://x/1", warc.http(BODY)),
+        arc("http://x/2", gone),
+        arc("http://x/3", b"<html>no header</html>"),
+        arc("http://x/4.png", b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\n\r\nPNG", "image/png"),
+        arc("http://x/5", warc.http(BODY * 50, headers="Content-Type: text/html; charset=latin-1\r\n")),
+    ]
+    if name.endswith(".gz"):
+        parts = [gzip.compress(part) for part in parts]
+    (tmp_path / name).write_bytes(b"".join(parts))
+    items, records = read(tmp_path / name, max_page_bytes=len(BODY) * 10)
+    assert outcomes(items) == ["page", "http_status", "page", "content_type", "too_long"]
+    assert records == {"warcinfo": 1, "response": 4, "resource": 1}
+    first = items[0]
+    offset = len(parts[0])
+    assert first == Page(
+        record_id(name, offset), name, offset, "web", "http://x/1", "2024-05-01T12:30:00Z", BODY, "utf-8", True
+    )
+    assert (items[2].content, items[2].charset) == (b"<html>no header</html>", "")
+
+
 def test_wget_writes_brackets_around_the_uri(warc, tmp_path):
     warc.write(tmp_path / "a.warc.gz", [warc.record(warc.http(BODY), "<http://x/>")])
     assert read(tmp_path / "a.warc.gz")[0][0].url == "http://x/"

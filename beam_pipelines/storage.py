@@ -204,7 +204,7 @@ def atomic_writer(path: str) -> Iterator[IO[bytes]]:
     folder, name = posixpath.split(path)
     temporary = join(folder, f".{name}.{uuid.uuid4().hex}{TEMPORARY}")
     if is_local(path):
-        os.makedirs(folder, exist_ok=True)
+        os.makedirs(folder or ".", exist_ok=True)
     else:
         _driver(path).mkdirs(folder)
     try:

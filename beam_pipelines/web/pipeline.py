@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 from beam_pipelines import storage
-from beam_pipelines.read_ahead import read_ahead
 from beam_pipelines.runners import Runner
 from beam_pipelines.units import Job, Unit, distinct_names, file_name, run_job
 from beam_pipelines.web.corpus_stage import Corpus, CorpusStage, Findings
@@ -93,7 +92,7 @@ class _Run:
 
     def run(self) -> dict[str, Any]:
         self._claim_folder()
-        self._sizes = list(read_ahead(storage.size, self._paths))
+        self._sizes = storage.sizes(self._paths)
         units = [
             Unit(name, fingerprint([self._recipe_key, file, size]), {"path": path, "file": file, "size": size})
             for name, file, path, size in zip(self._names, self._files, self._paths, self._sizes, strict=True)

@@ -169,18 +169,19 @@ def normalised_spans(text: str, words: Sequence[str]) -> tuple[np.ndarray, np.nd
     """Where a text's normalised words stand in it: (starts, ends), int64 [words], in characters.
 
     Each word is the next occurrence of itself in the lower-cased text: between words there are no word characters.
-    Lower-casing makes some characters longer (U+0130 becomes two); positions are those of the text as it was.
+    Lower-casing makes some characters longer (U+0130 becomes two); positions are those of the text as it was. A sigma's
+    lower case depends on its neighbours, which the splitter parts in scripts without spaces: both forms are the same.
 
     Example: "It's 3.5" with ["it", "s", "3", "5"] -> ([0, 3, 5, 7], [2, 4, 6, 8]).
 
     Raises:
       ValueError: the words are not those of the text.
     """
-    lowered = text.lower()
+    lowered = text.lower().replace("ς", "σ")
     places = np.empty((2, len(words)), np.int64)
     cursor = 0
     for index, word in enumerate(words):
-        start = lowered.find(word, cursor)
+        start = lowered.find(word.replace("ς", "σ"), cursor)
         if start < 0:
             raise ValueError(f"word {index} ({word!r}) is not in the text")
         cursor = start + len(word)

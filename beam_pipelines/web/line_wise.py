@@ -48,7 +48,8 @@ COUNTED = (
     "view",
     "vote",
 )
-_NUMBER = re.compile(r"[\d.,\s]*\d[\d.,\s]*")
+_NUMBER = re.compile(r"[.,\s]*\d[\d.,\s]*")
+_SPACES_BEFORE = r"(?:(?<!\s)\s++)?"  # looks at a run of spaces once
 _ASCII_CAPITALS = string.ascii_uppercase.encode()
 _BLANK_LINES = re.compile(r"\n{3,}")
 
@@ -113,8 +114,8 @@ class LineWise:
         start, end, anywhere = map(_alternatives, (self.strip_start, self.strip_end, self.strip_anywhere))
         rules = (
             ("sign_in", self.strip_start, rf"\A{start}(?!\w)\W*", ""),
-            ("read_more", self.strip_end, rf"\s*(?<!\w){end}\Z", ""),
-            ("items_in_cart", self.strip_anywhere, rf"\s*(?<!\w){anywhere}(?!\w)\s*", " "),
+            ("read_more", self.strip_end, rf"{_SPACES_BEFORE}(?<!\w){end}\Z", ""),
+            ("items_in_cart", self.strip_anywhere, rf"{_SPACES_BEFORE}(?<!\w){anywhere}(?!\w)\s*", " "),
         )
         return [
             _Phrases(edit, tuple(map(_plain, phrases)), re.compile(pattern, re.I), left)

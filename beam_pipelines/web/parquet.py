@@ -94,8 +94,10 @@ def unreadable_document(item: Unreadable) -> Document:
 
 
 def read_documents(path: str) -> Iterator[Document]:
-    """The documents of one file, in order."""
-    with storage.open_read(path) as file:
-        for batch in pq.ParquetFile(file).iter_batches(batch_size=ROW_GROUP):
+    """The documents of one file, in order; one row group at a time is in memory (a batch would reach over several)."""
+    with storage.open_read(path) as opened:
+        file = pq.ParquetFile(opened)
+        for group in range(file.num_row_groups):
+            batch = file.read_row_group(group)
             for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                 yield Document(*row)

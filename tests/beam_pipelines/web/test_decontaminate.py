@@ -172,7 +172,7 @@ def test_odd_characters_around_a_match(index):
     assert text[record["start"] : record["end"]] == QUESTION.upper()[:-1]
 
 
-@given(st.text(alphabet="aBİßΣς 'é\u0301-汉字ไทย\n_\ud800", max_size=40))
+@given(st.text(alphabet="aBİßΣς 'é\u0301-汉字：ไทั\n_\ud800", max_size=40))
 @settings(max_examples=200, deadline=None)
 def test_spans_are_those_of_the_words(text):
     words = normalised_words(text)
@@ -184,6 +184,14 @@ def test_spans_are_those_of_the_words(text):
         covered = text[start:end].lower().replace("ς", "σ")
         # Lower case İ is two characters, and a word may begin or end between them.
         assert covered == word.replace("ς", "σ") or ("İ" in text[start:end] and word in covered)
+
+
+@pytest.mark.parametrize("text", ["甲a：Σ\u0081", "ΑΣ\u0e31B"])
+def test_a_sigma_beside_scripts_without_spaces(text):
+    """Case rules look across the full-width colon and Thai marks, at which the words are parted."""
+    words = normalised_words(text)
+    starts, ends = normalised_spans(text, words)
+    assert "Σ" in text[starts[-1] : ends[-1]] or "Σ" in text[starts[0] : ends[0]]
 
 
 def test_spans_of_other_words():

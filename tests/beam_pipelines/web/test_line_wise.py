@@ -1,5 +1,8 @@
 """Line-wise corrections: every rule with what it must take and what it must leave."""
 
+import re
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -129,6 +132,41 @@ def test_paragraphs_stay_apart_by_one_blank_line():
 def test_odd_texts(text):
     outcome = LineWise().apply(document(text))
     assert outcome.verdict.reason == ("removed_words_high" if text.split() else "")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "1 " * 200_000 + "x",
+        "1, " * 200_000 + "x",
+        "a" + " " * 300_000 + "items in cart b",
+        "a b" + "\t" * 300_000 + "c",
+    ],
+)
+def test_time_is_linear_in_long_lines(line):
+    """Each took minutes when a pattern could begin anywhere in a run of digits or spaces."""
+    text = f"{PROSE}\nhello read more... and items in cart or so, it is said\n{line}"
+    started = time.process_time()
+    LineWise(max_removed_words=1.0).apply(document(text))
+    assert time.process_time() - started < 5
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.sampled_from(["items in cart", "read more...", " ", "  ", "a", "(", "1", ".", ","]), max_size=4).map(
+        "".join
+    )
+)
+def test_phrases_and_numbers_as_the_plain_patterns_find_them(line):
+    """Against patterns without the care for long runs."""
+    stripped = line.strip()
+    expected = re.sub(r"\s*(?<!\w)read[ -]more\.\.\.\Z", "", stripped).strip()
+    expected = re.sub(r"\s*(?<!\w)items[ -]in[ -]cart(?!\w)\s*", " ", expected).strip()
+    if re.fullmatch(r"[\d.,\s]*\d[\d.,\s]*", expected):
+        expected = ""
+    rules = LineWise(max_removed_words=1.0, min_line_words=0, max_upper_case=1.0)
+    found = rules.apply(document(line)).document.text
+    assert found == expected or (found == line and expected == stripped)
 
 
 def test_scripts_without_spaces_have_words():

@@ -22,6 +22,7 @@ from beam_pipelines.web.key_edges import EmitKeys, WriteEdges, write_keys
 from t5x_style.errors import UserError
 
 KEY_BATCH = 1000
+KEY_BATCH_CHARACTERS = 8_000_000  # with their words about 100 bytes each
 MAX_EDGES_IN_MEMORY = 50_000_000  # see KeyDedup; about 5 GB
 
 
@@ -126,6 +127,7 @@ class BatchedKeys:
     def __init__(self, stage: KeyDedup, file: IO[bytes]):
         self._stage, self._file = stage, file
         self._batch: list[Document] = []
+        self._characters = 0  # of the batch
         self._count = 0
         self._rows: list[np.ndarray] = [np.zeros(0, np.int64)]
         self._keys = [np.zeros((0, stage.bands, stage.width), np.uint64)]
@@ -133,7 +135,8 @@ class BatchedKeys:
     def add(self, document: Document) -> None:
         """See `KeyWriter`."""
         self._batch.append(document)
-        if len(self._batch) >= KEY_BATCH:
+        self._characters += len(document.text)
+        if len(self._batch) >= KEY_BATCH or self._characters >= KEY_BATCH_CHARACTERS:
             self._flush()
 
     def close(self) -> None:
@@ -147,3 +150,4 @@ class BatchedKeys:
         self._keys.append(keys)
         self._count += len(self._batch)
         self._batch.clear()
+        self._characters = 0

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from beam_pipelines import storage
 from beam_pipelines.units import Unit
+from beam_pipelines.web import dedup
 from beam_pipelines.web.clusters import components
 from beam_pipelines.web.corpus_stage import CorpusStage
 from beam_pipelines.web.document import Document, Outcome
@@ -169,3 +170,29 @@ def test_key_files_are_byte_identical():
         return file.getvalue()
 
     assert content() == content()
+
+
+def test_long_documents_do_not_pile_up_in_a_batch(monkeypatch):
+    """A thousand pages of 16 MB would not fit; the keys are those of one batch."""
+    monkeypatch.setattr(dedup, "KEY_BATCH_CHARACTERS", 100)
+    sizes = []
+
+    class Watched(ExactDedup):
+        def keys(self, documents):
+            sizes.append(sum(len(item.text) for item in documents))
+            return super().keys(documents)
+
+    items = [document(f"{number} " * 10) for number in range(50)]
+
+    def key_file(stage):
+        file = io.BytesIO()
+        writer = stage.start(file)
+        for item in items:
+            writer.add(item)
+        writer.close()
+        return file.getvalue()
+
+    in_pieces = key_file(Watched())
+    assert max(sizes) < 150
+    monkeypatch.setattr(dedup, "KEY_BATCH_CHARACTERS", 10**9)
+    assert in_pieces == key_file(ExactDedup())

@@ -48,7 +48,8 @@ def resolve(arguments: argparse.Namespace) -> list[str]:
     Example: a list with "crawl-data/a.warc.gz" -> ["https://data.commoncrawl.org/crawl-data/a.warc.gz"].
 
     Raises:
-      UserError: there are no inputs, a glob matches nothing, the list is empty or missing, the slice reaches outside.
+      UserError: there are no inputs, a glob matches nothing, the list is empty or missing, the slice reaches outside,
+        a file's name is not UTF-8.
     """
     if not arguments.input and not arguments.input_paths:
         raise UserError("no input: give --input GLOB... or --input_paths FILE")
@@ -56,7 +57,15 @@ def resolve(arguments: argparse.Namespace) -> list[str]:
     if arguments.input_paths:
         paths += _listed(arguments.input_paths, arguments.input_prefix)
     paths = list(dict.fromkeys(paths))
+    for path in paths:
+        if not _is_unicode(path):
+            raise UserError(f"input {path!a}: the file's name is not valid UTF-8; rename it")
     return _sliced(paths, arguments.input_slice) if arguments.input_slice else paths
+
+
+def _is_unicode(path: str) -> bool:
+    """False for names whose bytes are no UTF-8: Python reads them as lone surrogates, which no output can hold."""
+    return not any("\ud800" <= character <= "\udfff" for character in path)
 
 
 def _listed(path: str, prefix: str) -> list[str]:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from absl import logging
 
 from beam_pipelines import file_shuffle, job_files, storage
+from beam_pipelines.stage_error import StageError
 from t5x_style.errors import UserError
 
 if TYPE_CHECKING:
@@ -264,15 +265,15 @@ def _require_dataflow() -> None:
 
 
 def _raise_original(error: BaseException) -> None:
-    """Raises the Ctrl-C or the UserError that Beam wrapped into `error`, if there is one."""
+    """Raises the Ctrl-C, UserError or StageError that Beam wrapped into `error`, if any, without Beam's frames."""
     seen: BaseException | None = error
     original: BaseException | None = None
     while seen is not None:
-        if isinstance(seen, (KeyboardInterrupt, UserError)):
+        if isinstance(seen, (KeyboardInterrupt, UserError, StageError)):
             original = seen  # the innermost is without Beam's additions
         seen = seen.__cause__ or seen.__context__
     if original is not None:
-        raise original
+        raise original.with_traceback(None)
 
 
 def call_batch(function: Callable[[Unit], None], batch: Sequence[Unit]) -> list[int]:

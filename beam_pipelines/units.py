@@ -23,6 +23,8 @@ from t5x_style.files import fingerprint
 from t5x_style.progress import Progress
 
 MANIFEST = "manifest.json"
+# Characters of a unit's name: file systems take 255, of which `.NAME.06-minhash_dedup.parquet.<32>.tmp` needs the rest.
+LONGEST_NAME = 160
 POLL_SECONDS = 0.5
 POLL_SECONDS_REMOTE = 15.0
 
@@ -64,8 +66,12 @@ def distinct_names(paths: Sequence[str]) -> list[str]:
 
 
 def file_name(name: str) -> str:
-    """`name` as one file name: slashes and other unsafe characters are percent-encoded."""
-    return quote(name, safe="")
+    """`name` as one file name: slashes and other unsafe characters are percent-encoded, long ones end in a hash.
+
+    Example: "a/x 1.warc.gz" -> "a%2Fx%201.warc.gz". A Chinese character becomes nine: 30 of them would be too many.
+    """
+    safe = quote(name, safe="")
+    return safe if len(safe) <= LONGEST_NAME else f"{safe[: LONGEST_NAME - 33]}-{fingerprint(name)}"
 
 
 def result_path(folder: str, unit_name: str) -> str:

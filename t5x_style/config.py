@@ -127,8 +127,8 @@ def load(root: type[Root], gin_files: Sequence[str], bindings: Sequence[str] = (
                 raise UserError("; ".join(problems))
             gin.finalize()
             instance = gin.get_configurable(root)()
-        except UserError:
-            raise
+        except UserError as error:
+            raise UserError(_without_gins_place(error)) from error
         except Exception as error:
             raise UserError(_one_line(error, root)) from error
         finally:
@@ -270,6 +270,13 @@ def _first_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
+def _without_gins_place(error: UserError) -> str:
+    """Our own message; of what gin adds about the call only a name that the message lacks."""
+    text, _, call = str(error).partition("\n  In call to configurable '")
+    name = call.partition("'")[0]
+    return text if name in text else f"{text} (in {name})"
+
+
 def _one_line(error: BaseException, root: type) -> str:
     """gin's message as one line: what, then where."""
     text = str(error).strip()
@@ -310,7 +317,9 @@ def check_types(value: Any, where: str) -> Iterator[str]:
 
 
 def _name(hint: Any) -> str:
-    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")
+    if isinstance(hint, type) and not typing.get_args(hint):
+        return hint.__name__
+    return str(hint).replace("typing.", "").replace("collections.abc.Sequence", "list")
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -12,11 +12,16 @@ from t5x_style.errors import UserError
 
 MODULE = """
 import dataclasses
+from t5x_style.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Inner:
     a: int
     b: float = 1.0
+
+    def __post_init__(self):
+        if self.b < 0:
+            raise UserError("Inner.b is -1" if self.b == -1 else "b is negative")
 
 def make(n: int = 3, scale: float = 1.0):
     return Inner(a=n, b=scale)
@@ -155,3 +160,10 @@ def test_arguments():
         config.parse_arguments(parser, ["--what"])
     with pytest.raises(UserError, match="has no value"):
         config.parse_arguments(parser, ["--gin.A"])
+
+
+@pytest.mark.parametrize(("value", "message"), [(-1, "Inner.b is -1"), (-2, "b is negative (in Inner)")])
+def test_our_own_messages_stand_without_gins(module, gin_file, value, message):
+    with pytest.raises(UserError) as error:
+        config.load(module.Run, [gin_file()], ["MODEL_DIR = 'x'", f"two/Inner.b = {value}"])
+    assert str(error.value) == message

@@ -8,13 +8,15 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from beam_pipelines import storage
+from beam_pipelines.stage_error import naming
 from beam_pipelines.units import Unit, write_result
 from beam_pipelines.web import parquet
+from beam_pipelines.web.archive_records import ReadFailed
 from beam_pipelines.web.corpus_stage import CorpusStage
 from beam_pipelines.web.document import (
     Document,
@@ -31,6 +33,7 @@ from beam_pipelines.web.extract_process import ExtractProcess
 from beam_pipelines.web.read_warc import ReadWarc
 from beam_pipelines.web.samples import Candidates
 from beam_pipelines.web.tally import Tally
+from t5x_style.errors import UserError
 
 
 class Refused(NamedTuple):
@@ -115,7 +118,8 @@ class _Run:
         for document in self._crawled(stack) if self._job.reader is not None else self._found():
             for stage, tally in steps:
                 start = time.perf_counter()
-                outcome = stage.apply(document)
+                with naming(stage, document):
+                    outcome = stage.apply(document)
                 tally.seconds += time.perf_counter() - start
                 document = outcome.document
                 if not self._keeps(stage.name, outcome):
@@ -142,9 +146,8 @@ class _Run:
         assert extractor is not None
         reading, extracting = self._tallies[reader.name], self._tallies[extractor.name]
         process = stack.enter_context(ExtractProcess(extractor))
-        path, file = self._unit.arguments["path"], self._unit.arguments["file"]
         read = Tally()  # only for its clock: pages are read while extraction waits for them
-        pages: Iterator[Any] = read.timed(self._judged_pages(reading.timed(reader.pages(path, file, self._records))))
+        pages: Iterator[Any] = read.timed(self._judged_pages(reading.timed(self._read(reader))))
         results: Iterator[tuple[Any, Any]] = extracting.timed(process.map(pages))
         for item, outcome in results:
             if isinstance(item, Unreadable):
@@ -164,6 +167,16 @@ class _Run:
                 yield document
         extracting.seconds -= read.seconds
 
+    def _read(self, reader: ReadWarc) -> Iterator[Page | Unreadable]:
+        """The input file's pages; storage that fails is the user's to mend, in one line."""
+        path = self._unit.arguments["path"]
+        try:
+            yield from reader.pages(path, self._unit.arguments["file"], self._records)
+        except (OSError, ReadFailed) as error:
+            text = getattr(error, "strerror", None) or str(error)
+            hint = "check that every worker can read it and run the same command again"
+            raise UserError(f"input {path} cannot be read ({text}); {hint}") from error
+
     def _judged_pages(self, pages: Iterable[Page | Unreadable]) -> Iterator[Page | Unreadable | Refused]:
         """Counts pages as read and shows them to the stages before the extraction."""
         reader, stages = self._job.reader, [(stage, self._tallies[stage.name]) for stage in self._job.page_stages]
@@ -176,7 +189,8 @@ class _Run:
             reading.count(Verdict())
             for stage, tally in stages:
                 start = time.perf_counter()
-                verdict, measures = take_measures(stage.page_measures(page))
+                with naming(stage, page):
+                    verdict, measures = take_measures(stage.page_measures(page))
                 tally.seconds += time.perf_counter() - start
                 if not tally.count(verdict, measures):
                     yield Refused(page, stage.name, verdict)
@@ -193,7 +207,8 @@ class _Run:
         documents = parquet.read_documents(storage.join(job.input, f"{self._unit.name}.parquet"))
         for row, document in enumerate(tally.timed(documents)):
             start = time.perf_counter()
-            outcome = stage.apply_finding(document, findings.get(row))
+            with naming(stage, document):
+                outcome = stage.apply_finding(document, findings.get(row))
             tally.seconds += time.perf_counter() - start
             if self._keeps(stage.name, outcome):
                 yield outcome.document
@@ -202,13 +217,16 @@ class _Run:
         """Passes documents on; at their end their keys are written. A row is a document's place among them."""
         file = stack.enter_context(storage.atomic_writer(storage.join(self._job.folder, f"{self._unit.name}.keys")))
         writer = stage.start(file)
-        for document in documents:
+        last = None
+        for last in documents:
             start = time.perf_counter()
-            writer.add(document)
+            with naming(stage, last, batched=True):
+                writer.add(last)
             self._key_seconds += time.perf_counter() - start
-            yield document
+            yield last
         start = time.perf_counter()
-        writer.close()
+        with naming(stage, last, batched=True) if last is not None else nullcontext():
+            writer.close()
         self._key_seconds += time.perf_counter() - start
 
 

@@ -125,8 +125,7 @@ class _Run:
         self._code = code_version()
         path = storage.join(self._output, "work", "configuration.json")
         mine = {"configuration": self._recipe.configuration(), "code": self._code}
-        if storage.exists(path):
-            theirs = storage.read_json(path)
+        if storage.exists(path) and self._begun(theirs := storage.read_json(path)):
             for what in ("configuration", "code"):
                 if theirs.get(what) != mine[what]:
                     where = _difference(theirs.get(what), mine[what])
@@ -147,6 +146,15 @@ class _Run:
                 f"--output {self._output} holds documents of {left[0].removesuffix('.parquet')}, which is not among "
                 "the inputs now; give it again, choose another folder or delete this one"
             )
+
+    def _begun(self, configuration: Mapping[str, Any]) -> bool:
+        """Whether anything was finished in DIR by a run of this configuration; a first attempt may leave nothing."""
+        reader = configuration["configuration"][0]["name"]
+        outputs = (
+            storage.list_files(storage.join(self._output, kind), ".parquet") for kind in ("documents", "rejected")
+        )
+        results = storage.list_files(storage.join(self._output, "work", f"00-{reader}"), ".json")
+        return bool(results) or any(outputs)
 
     def _job_name(self, label: str) -> tuple[str, str]:
         """The next job's name and folder."""

@@ -72,6 +72,9 @@ def test_globs_and_lists_together(tmp_path, listed):
 def test_errors(tmp_path):
     with pytest.raises(UserError, match="give --input GLOB"):
         resolve()
+    (tmp_path / "raw\udcff.warc.gz").write_bytes(b"")
+    with pytest.raises(UserError, match=r"raw.udcff.warc.gz': the file's name is not valid UTF-8"):
+        resolve("--input", str(tmp_path / "raw*"))
     with pytest.raises(UserError, match="no file matches --input"):
         resolve("--input", str(tmp_path / "*.warc"))
     with pytest.raises(UserError, match="nowhere: no such file"):

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from beam_pipelines import units
+from beam_pipelines import storage, units
 from beam_pipelines.runners import Runner
-from beam_pipelines.units import Job, ShuffleJob, Unit, distinct_names, file_name, run_job, write_result
+from beam_pipelines.units import LONGEST_NAME, Job, ShuffleJob, Unit, distinct_names, file_name, run_job, write_result
 
 
 def write_square(folder: str, unit: Unit) -> None:
@@ -168,3 +168,12 @@ def test_distinct_names():
 def test_names_become_file_names():
     assert file_name("a/x y.warc.gz") == "a%2Fx%20y.warc.gz"
     assert file_name("plain-1.warc.gz") == "plain-1.warc.gz"
+    assert file_name("n" * LONGEST_NAME) == "n" * LONGEST_NAME
+
+
+def test_long_names_end_in_a_hash(tmp_path):
+    one, other = (file_name("漢" * 60 + end) for end in ("1.warc.gz", "2.warc.gz"))
+    assert len(one) == len(other) == LONGEST_NAME
+    assert one != other
+    assert one.startswith("%E6%BC%A2")
+    storage.write_json(str(tmp_path / f"{one}.06-minhash_dedup.parquet"), {})

@@ -150,6 +150,14 @@ def test_a_mistake_that_only_a_worker_can_see(crawl, tmp_path, capsys, workers, 
     assert "nowhere.ftz" in failing(capsys, runs.arguments(crawl, tmp_path / "out", *more))
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_inputs_that_cannot_be_read(crawl, tmp_path, capsys, workers, runs):
+    listed = tmp_path / "list"
+    listed.write_text(f"{crawl / 'a.warc.gz'}\n{tmp_path}\n")  # a folder
+    argv = ["--input_paths", str(listed), *runs.arguments(crawl, tmp_path / "out", "--workers", workers)[2:]]
+    assert f"input {tmp_path} cannot be read (Is a directory)" in failing(capsys, argv)
+
+
 def test_remote_output(crawl, cleaned):
     """fsspec's in-memory files stand for a bucket."""
     with Runner() as runner:

@@ -179,6 +179,14 @@ def test_an_output_of_something_else_is_refused(crawl, cleaned, tmp_path, capsys
     assert "documents of something else" in refusal(capsys, runs.arguments(crawl, output))
 
 
+def test_a_folder_that_a_failed_start_claimed_is_free(crawl, cleaned, tmp_path, capsys, runs):
+    output = tmp_path / "out"
+    assert "nosuch" in refusal(capsys, runs.arguments(crawl, output, "--runner", "nosuch.Runner", "--gin.MIN_WORDS=49"))
+    assert (output / "work" / "configuration.json").exists()
+    runs.clean(crawl, output)
+    assert runs.contents(output) == runs.contents(cleaned)
+
+
 def test_an_input_that_is_gone_is_refused(crawl, cleaned, tmp_path, capsys, runs):
     output = runs.copy(cleaned, tmp_path / "out")
     argv = runs.arguments(crawl, output)

@@ -25,6 +25,9 @@ _THAI_END = re.compile(f"[!?…]+[{_CLOSING}]*(?:\\s+|$)|\\n\\s*")
 _LINE = re.compile(r"[^\n]*\n\s*|[^\n]+")
 _LETTER_OR_DIGIT = re.compile(r"[^\W_]")
 _SURROGATES = re.compile("[\ud800-\udfff]")
+# Characters of a line that sentencex gets at a time: its time grows as the square of the apostrophes in them (20 s for
+# half a million).
+_PIECE = 10_000
 
 
 def split_sentences(text: str, language: str = "en") -> list[str]:
@@ -67,17 +70,37 @@ def _starts_after(pattern: re.Pattern[str], text: str) -> Iterator[int]:
 
 
 def _library_starts(text: str, language: str) -> Iterator[int]:
-    from sentencex import segment
-
     for line in _LINE.finditer(text):  # on whole texts it loses line feeds
         content = line[0].rstrip()
-        try:
-            sentences = segment(language, content)
-        except UnicodeEncodeError:  # lone surrogates
-            content = _SURROGATES.sub("\ufffd", content)
-            sentences = segment(language, content)
-        place = 0
-        for sentence in sentences:
-            place = content.index(sentence, place)
-            yield line.start() + place
-            place += len(sentence)
+        place, inside = 0, False  # inside: what begins here goes on with the sentence before
+        while True:
+            starts = [place + start for start in _starts_in(content[place : place + _PIECE], language)]
+            if place + _PIECE >= len(content):
+                yield from (line.start() + start for start in starts[inside:])
+                break
+            if not starts:  # spaces only
+                place += _PIECE
+                continue
+            last = starts.pop()  # of what may go on behind the piece
+            yield from (line.start() + start for start in starts[inside:])
+            if starts:
+                place, inside = last, False
+                continue
+            if not inside:
+                yield line.start() + last
+            place, inside = place + _PIECE, True
+
+
+def _starts_in(piece: str, language: str) -> Iterator[int]:
+    from sentencex import segment
+
+    try:
+        sentences = segment(language, piece)
+    except UnicodeEncodeError:  # lone surrogates
+        piece = _SURROGATES.sub("\ufffd", piece)
+        sentences = segment(language, piece)
+    place = 0
+    for sentence in sentences:
+        place = piece.index(sentence, place)
+        yield place
+        place += len(sentence)

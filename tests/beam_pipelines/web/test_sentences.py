@@ -1,9 +1,12 @@
 """Sentence splitting: every language's marks, and that nothing is lost."""
 
+import time
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from beam_pipelines.web import sentences as sentences_module
 from beam_pipelines.web.sentences import count_sentences, split_sentences
 
 ALPHABET = "aB1 .!?\"'()\n\r\t\u00a0\u2028。！？；…”」と漢字かที่ہ۔।\u0301\ud800\0:,-"
@@ -52,6 +55,33 @@ def test_a_very_long_line():
     assert count_sentences("Some words here. " * 50_000, "en") == 50_000
     assert count_sentences("很好。" * 50_000, "zh") == 50_000
     assert len(split_sentences("a" * 1_000_000, "en")) == 1
+
+
+def test_a_long_line_in_pieces_has_the_same_sentences(monkeypatch):
+    text = " ".join(
+        f"Dr. No. {n} paid $3.50 on Jan. 5 (so they say). Why? 'It was' \"{'very ' * (n % 40)}late.\""
+        for n in range(90)
+    )
+    whole = split_sentences(text)
+    assert len(whole) > 150
+    for piece in (60, 1000, 2000):  # the longest sentence has 240 characters
+        monkeypatch.setattr(sentences_module, "_PIECE", piece)
+        pieces = split_sentences(text)
+        assert "".join(pieces) == text
+        if piece > 60:
+            assert pieces == whole
+    monkeypatch.setattr(sentences_module, "_PIECE", 50)
+    assert split_sentences("a " * 200 + "end. Next one." + " " * 200 + "Last.") == [
+        "a " * 200 + "end. ",
+        "Next one." + " " * 200,
+        "Last.",
+    ]
+
+
+def test_time_does_not_grow_as_the_square_of_the_apostrophes():
+    started = time.process_time()
+    split_sentences("'" * 200_000)
+    assert time.process_time() - started < 3  # 4.5 s in one piece, four times that for twice as many
 
 
 @pytest.mark.parametrize("language", ["en", "zh", "ja", "th", "hi", "xx"])

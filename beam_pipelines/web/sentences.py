@@ -102,5 +102,6 @@ def _starts_in(piece: str, language: str) -> Iterator[int]:
     place = 0
     for sentence in sentences:
         place = piece.index(sentence, place)
-        yield place
+        if sentence.strip():  # a piece may end in spaces
+            yield place
         place += len(sentence)

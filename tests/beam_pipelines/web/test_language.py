@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 
-from beam_pipelines.web.document import Document, Measure, Verdict
+from beam_pipelines.web.document import Document, Measure, Verdict, configuration
 from beam_pipelines.web.language import BLOCK, LID_176, Language, _model, identify, language_share, packaged_model
 from t5x_style.errors import UserError
 
@@ -146,10 +146,23 @@ def test_impossible_parameters(parameters, message):
         Language(**parameters)
 
 
-def test_codes_of_another_model_are_not_checked():
-    assert dataclasses.replace(Language(model="other.bin"), languages=["english"]).languages == ["english"]
+def test_codes_of_another_model_are_not_checked(tmp_path):
+    (tmp_path / "other.bin").write_bytes(b"a model")
+    stage = Language(model=str(tmp_path / "other.bin"))
+    assert dataclasses.replace(stage, languages=["english"]).languages == ["english"]
+
+
+def test_another_model_in_the_same_place_is_another_configuration(tmp_path):
+    path = tmp_path / "other.bin"
+    path.write_bytes(b"a model")
+    before = configuration(Language(model=str(path)))
+    assert configuration(Language(model=str(path))) == before
+    path.write_bytes(b"a larger model")
+    assert configuration(Language(model=str(path))) != before
 
 
 def test_a_model_that_is_not_there():
     with pytest.raises(UserError, match=r"nowhere\.ftz"):
         identify(ENGLISH, "nowhere.ftz")
+    with pytest.raises(UserError, match=r"Language\.model .*nowhere\.ftz"):
+        Language(model="nowhere.ftz")

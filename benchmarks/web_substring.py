@@ -102,7 +102,7 @@ def by_suffix_array(folder: Path, names: Sequence[str]) -> list[str]:
 
 def by_windows(folder: Path, names: Sequence[str]) -> list[str]:
     """The same through the functions of the shuffle, all blocks in memory as the local runner has them."""
-    emit, wanted = EmitWindows(str(folder), LENGTH, HASH_RANGES, 0), frozenset(range(HASH_RANGES))
+    emit, wanted = EmitWindows(str(folder), LENGTH, HASH_RANGES), frozenset(range(HASH_RANGES))
     blocks: list[list[tuple[int, bytes]]] = [[] for _ in wanted]
     for index, name in enumerate(names):
         for part, block in emit(Unit(name, "", {"index": index}), wanted):

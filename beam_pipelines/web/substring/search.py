@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from beam_pipelines import storage
-from beam_pipelines.runners import LOCAL
-from beam_pipelines.units import Job, ShuffleJob, Unit, run_job
+from beam_pipelines.units import Job, Unit, run_job
 from beam_pipelines.web.corpus_stage import Corpus, Findings
 from beam_pipelines.web.substring.spans import GatherSpans
 from beam_pipelines.web.substring.suffix_array import FindBySuffixArray, memory_of
@@ -19,7 +18,6 @@ AUTO, SUFFIX_ARRAY, WINDOWS = "auto", "suffix_array", "windows"
 METHODS = (AUTO, SUFFIX_ARRAY, WINDOWS)
 MAX_HASH_RANGES = 2**16  # parts are sorted as 16-bit numbers
 _MEGABYTE = 1_000_000
-_SHUFFLE_COPIES = 3  # of a block in Beam's in-process runner: emitted, encoded, grouped
 
 
 def check_parameters(stage: Any, **minimums: int) -> None:
@@ -39,9 +37,8 @@ class Search:
     Attributes:
       length, keep: see `repeats`.
       method: `suffix_array`, `windows`, or `auto`: the suffix array where the corpus fits `max_memory_mb`.
-      max_memory_mb: bounds the suffix array's task and, on the local runner, which holds a shuffle in memory, each of
-        the rounds in which the hash ranges are then done.
-      hash_ranges: parts of the shuffle; a part takes about 40 bytes a window that falls into it.
+      max_memory_mb: bounds the suffix array's task and each part of the shuffle, of which every process has one.
+      hash_ranges: parts of the shuffle at least; there are more where one would not fit `max_memory_mb`.
       copies: whether the documents that hold the kept copies are looked up.
     """
 
@@ -81,26 +78,16 @@ class Search:
         return [storage.join(folder, f"{task.name}.repeats")]
 
     def _by_windows(self, corpus: Corpus, symbols: int) -> list[str]:
-        """One shuffle or, in rounds, several; returns the files of repeats."""
-        name, folder = corpus.new_job()
-        rounds = 1
-        if corpus.runner.kind == LOCAL:
-            held = symbols * BYTES_PER_WINDOW * _SHUFFLE_COPIES
-            rounds = min(max(1, math.ceil(held / (self.max_memory_mb * _MEGABYTE))), self.hash_ranges)
-        files = []
-        for number in range(rounds):
-            first, stop = (self.hash_ranges * edge // rounds for edge in (number, number + 1))
-            own = folder if rounds == 1 else storage.join(folder, f"round-{number + 1}-of-{rounds}")
-            parts = [Unit(f"{part:05d}", corpus.key) for part in range(first, stop)]
-            job = ShuffleJob(
-                name if rounds == 1 else f"{name}-{number + 1}-of-{rounds}",
-                own,
-                parts,
-                corpus.described,
-                FindByWindows(own, len(corpus.units), self.length, self.keep),
-                sources=corpus.units,
-                emit=EmitWindows(corpus.keys, self.length, self.hash_ranges, first),
-            )
-            run_job(corpus.runner, job)
-            files += [storage.join(own, f"{part.name}.repeats") for part in parts]
-        return files
+        """One shuffle; returns the files of repeats."""
+        ranges = self._ranges(symbols)
+        parts = [Unit(f"{part:05d}", corpus.key) for part in range(ranges)]
+        emit = EmitWindows(corpus.keys, self.length, ranges)
+        folder, _ = corpus.shuffle(
+            parts, emit, lambda folder: FindByWindows(folder, len(corpus.units), self.length, self.keep)
+        )
+        return [storage.join(folder, f"{part.name}.repeats") for part in parts]
+
+    def _ranges(self, symbols: int) -> int:
+        """Parts of the shuffle, so many that one fits the memory bound."""
+        needed = math.ceil(symbols * BYTES_PER_WINDOW / (self.max_memory_mb * _MEGABYTE))
+        return min(max(self.hash_ranges, needed), MAX_HASH_RANGES)

@@ -18,7 +18,7 @@ from beam_pipelines.web.hashing import constants, mix
 from beam_pipelines.web.substring.repeats import FIRST, PLACE, REPEAT, UNIT_BITS, whole_windows, write_repeats
 from beam_pipelines.web.substring.sequences import Segment, read_segments
 
-BYTES_PER_WINDOW = 16
+BYTES_PER_WINDOW = 40  # memory of a part of the shuffle
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _HALF = np.uint64(32)
 
@@ -60,20 +60,18 @@ class EmitWindows:
     Attributes:
       keys: folder of the key files.
       length: of a window.
-      ranges: parts of all shuffles together.
-      first: number of this shuffle's first part.
+      ranges: parts of the shuffle.
     """
 
     keys: str
     length: int
     ranges: int
-    first: int
 
     def __call__(self, source: Unit, wanted: frozenset[int]) -> Iterable[tuple[int, tuple[int, bytes]]]:
-        """Yields (part of this shuffle, (tag, block)) for the wanted parts, also where a block is empty."""
+        """Yields (part, (tag, block)) for the wanted parts, also where a block is empty."""
         start = 0
         is_wanted = np.zeros(self.ranges, bool)
-        is_wanted[[self.first + part for part in wanted]] = True
+        is_wanted[list(wanted)] = True
         for number, segment in enumerate(read_segments(storage.join(self.keys, f"{source.name}.keys"))):
             tag = source.arguments["index"] << 32 | number << 1 | segment.last
             high, low, place = window_hashes(segment, self.length)
@@ -87,7 +85,7 @@ class EmitWindows:
             block[:, 1] = (low[order] >> _HALF << _HALF) | (place[order] + start).astype(np.uint64)
             limits = np.searchsorted(part[order], np.arange(self.ranges + 1))
             for index in sorted(wanted):
-                rows = block[limits[self.first + index] : limits[self.first + index + 1]]
+                rows = block[limits[index] : limits[index + 1]]
                 yield index, (tag, rows.tobytes())
             start += len(segment.symbols)
 

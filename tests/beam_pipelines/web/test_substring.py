@@ -45,7 +45,7 @@ def by_suffix_array(folder: Path, units: list[Unit], length: int, keep: str) -> 
 
 def by_windows(folder: Path, units: list[Unit], length: int, keep: str, ranges: int = 3) -> list[str]:
     parts = [Unit(f"{part:05d}", "") for part in range(ranges)]
-    emit = windows.EmitWindows(str(folder), length, ranges, 0)
+    emit = windows.EmitWindows(str(folder), length, ranges)
     blocks = defaultdict(list)
     for unit in reversed(units):
         for part, block in emit(unit, frozenset(range(ranges))):
@@ -265,7 +265,7 @@ def test_windows_with_equal_64_bits_are_told_apart():
 def test_a_lost_block_is_found_out(loss, tmp_path, monkeypatch):
     monkeypatch.setattr(sequences, "SEGMENT_SYMBOLS", 1)
     units = write_keys(tmp_path, [[["a"], ["b"], ["c"]], [], [["a"]]])
-    emit = windows.EmitWindows(str(tmp_path), 1, 1, 0)
+    emit = windows.EmitWindows(str(tmp_path), 1, 1)
     blocks = [block for unit in units for _, block in emit(unit, frozenset([0]))]
     reduce = windows.FindByWindows(str(tmp_path), 3, 1, "first")
     reduce(Unit("p", ""), blocks)

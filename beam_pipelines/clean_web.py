@@ -53,6 +53,8 @@ def _main(argv: Sequence[str]) -> None:
         if stage["edits"]:
             edits = ", ".join(f"{kind} {count}" for kind, count in stage["edits"].items())
             logging.info("%-20s changed: %s", "", edits)
+    if not stats["stages"][0]["kept"]:
+        logging.warning("no page could be read from %d files; %s/rejected says why", len(paths), arguments.output)
     documents, report = (storage.join(arguments.output, name) for name in ("documents", "report.html"))
     logging.info("%d documents in %s; report: %s", stats["documents"], documents, report)
 

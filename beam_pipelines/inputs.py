@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Sequence
 
@@ -74,6 +75,12 @@ def _listed(path: str, prefix: str) -> list[str]:
         raise UserError(f"--input_paths {path}: the list is empty")
     if bad := next((entry for entry in entries if any(character.isspace() for character in entry)), None):
         raise UserError(f"--input_paths {path}: {bad[:100]!r} is no path; the list has one path a line")
+    relative = next((entry for entry in entries if "://" not in entry and not entry.startswith("/")), "")
+    if relative and prefix == COMMON_CRAWL and os.path.exists(relative):
+        raise UserError(
+            f"--input_paths {path}: {relative!r} lies on this disk, and relative entries are taken from {prefix}; "
+            "give --input_prefix ./ for local files"
+        )
     return [entry if "://" in entry or entry.startswith("/") else _joined(prefix, entry) for entry in entries]
 
 

@@ -86,6 +86,8 @@ class ReadWarc:
             if entry.kind == "response" and record.is_http:
                 record.parse_http(auto_decode="none", quirks_mode=True)  # headers that end in a bare LF too
             http = record.http_headers
+            if http is not None and http.status_code is None:
+                return unreadable("no_http_status", "the response has no status line")
             if http is not None and http.status_code not in self.statuses:
                 return unreadable("http_status", str(http.status_code), http.status_code)
             raw = entry.read(limit + 1)

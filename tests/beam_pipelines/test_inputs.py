@@ -85,3 +85,12 @@ def test_errors(tmp_path):
     (tmp_path / "page").write_text("<html> no list\n")
     with pytest.raises(UserError, match="is no path; the list has one path a line"):
         resolve("--input_paths", str(tmp_path / "page"))
+
+
+def test_a_list_of_local_files_is_not_asked_of_a_web_server(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.warc.gz").write_bytes(b"")
+    (tmp_path / "paths").write_text("a.warc.gz\n")
+    with pytest.raises(UserError, match="lies on this disk.*--input_prefix ./"):
+        resolve("--input_paths", "paths")
+    assert resolve("--input_paths", "paths", "--input_prefix", "./") == ["./a.warc.gz"]

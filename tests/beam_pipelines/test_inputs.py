@@ -91,6 +91,6 @@ def test_a_list_of_local_files_is_not_asked_of_a_web_server(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.warc.gz").write_bytes(b"")
     (tmp_path / "paths").write_text("a.warc.gz\n")
-    with pytest.raises(UserError, match="lies on this disk.*--input_prefix ./"):
+    with pytest.raises(UserError, match=r"lies on this disk.*--input_prefix \./"):
         resolve("--input_paths", "paths")
     assert resolve("--input_paths", "paths", "--input_prefix", "./") == ["./a.warc.gz"]

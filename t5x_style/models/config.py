@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from t5x_style.errors import UserError
 
-ACTIVATIONS = ("silu", "gelu", "gelu_tanh", "relu")
+ACTIVATIONS = ("silu", "gelu", "gelu_tanh", "relu", "tanh")
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -250,7 +250,7 @@ class MlpSpec:
     """A feed-forward block: down(act(up(x))), or down(act(gate(x)) * up(x)) when gated (Shazeer 2020)."""
 
     hidden: int
-    activation: Literal["silu", "gelu", "gelu_tanh", "relu"] = "silu"
+    activation: Literal["silu", "gelu", "gelu_tanh", "relu", "tanh"] = "silu"
     gated: bool = True
     bias: bool = False
 
@@ -260,20 +260,71 @@ class MlpSpec:
 
 
 @dataclasses.dataclass(frozen=True)
-class LayerSpec:
-    """Attention and feed-forward with residuals.
+class MoeSpec:
+    """A mixture of feed-forward experts; a token goes to the `top_k` that its router likes best.
 
     Attributes:
-      placement: "pre" x + f(norm(x)); "post" norm(x + f(x)); "sandwich" x + norm(f(norm(x))).
+      experts: how many. top_k: per token. mlp: one expert.
+      mode: "dropless" computes every choice (sorted by expert, one grouped product); "capacity" gives each expert
+        room for capacity_factor * top_k * length / experts tokens of each row and drops what does not fit (Lepikhin
+        et al. 2021; Fedus et al. 2022), counted per row so that results do not depend on the number of devices.
+      normalize: chosen probabilities are divided by their sum (Mixtral), or used as they are (Switch).
+      capacity_factor: see `mode`.
+      balance_weight: of the load-balance loss (Fedus et al. 2022, equation 4).
+      z_weight: of the router z-loss (Zoph et al. 2022, equation 5).
+      jitter: the router's input is multiplied by uniform noise in [1 - jitter, 1 + jitter] in training (Switch).
+    """
+
+    experts: int
+    top_k: int
+    mlp: MlpSpec
+    mode: Literal["dropless", "capacity"] = "dropless"
+    normalize: bool = True
+    capacity_factor: float = 1.25
+    balance_weight: float = 0.01
+    z_weight: float = 0.0
+
+    def __post_init__(self):
+        _choice(self.mode, ("dropless", "capacity"), "MoeSpec.mode")
+        check(self.experts >= 1, f"MoeSpec.experts is {self.experts}; give at least 1")
+        check(
+            1 <= self.top_k <= self.experts,
+            f"MoeSpec.top_k is {self.top_k}; give 1 to {self.experts}, the number of experts",
+        )
+        check(self.capacity_factor > 0, f"MoeSpec.capacity_factor is {self.capacity_factor}; give a positive number")
+        for name in ("balance_weight", "z_weight"):
+            check(getattr(self, name) >= 0, f"MoeSpec.{name} is {getattr(self, name)}; give 0 or more")
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerSpec:
+    """Attention, cross-attention where there is an encoder, and feed-forward, each with a residual.
+
+    Attributes:
+      placement: "pre" x + f(norm(x)); "post" norm(x + f(x)); "sandwich" x + norm(f(norm(x))); "normed"
+        residual_scale * norm(x) + f(norm(x)) (GLM-6B and BLOOM's option).
+      cross_attention: looks at the encoder, between the other two; None: none.
+      residual_scale: only for "normed".
     """
 
     attention: AttentionSpec
-    mlp: MlpSpec
+    mlp: MlpSpec | MoeSpec
     norm: NormSpec = NormSpec()
-    placement: Literal["pre", "post", "sandwich"] = "pre"
+    placement: Literal["pre", "post", "sandwich", "normed"] = "pre"
+    cross_attention: AttentionSpec | None = None
+    residual_scale: float = 1.0
 
     def __post_init__(self):
-        _choice(self.placement, ("pre", "post", "sandwich"), "LayerSpec.placement")
+        _choice(self.placement, ("pre", "post", "sandwich", "normed"), "LayerSpec.placement")
+        check(
+            self.residual_scale == 1.0 or self.placement == "normed",
+            'LayerSpec.residual_scale needs placement "normed"',
+        )
+        cross = self.cross_attention
+        check(
+            cross is None or not (cross.causal or cross.rope or cross.alibi),
+            "LayerSpec.cross_attention must have causal=False and no positions of its own",
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -291,18 +342,57 @@ class Segment:
 
 
 @dataclasses.dataclass(frozen=True)
+class EmbeddingSpec:
+    """What is done between the token table and the first layer, in this order.
+
+    Attributes:
+      dim: columns of the token table; None: embed_dim. Another size is projected to it (factorised, Lan et al. 2020).
+      scale: multiplies the token embeddings; None: no scaling.
+      types: rows of a table of token types (BERT's sentences A and B), 0: none.
+      positions: added to the embeddings, None: none.
+      norm: after all of them, None: none.
+    """
+
+    dim: int | None = None
+    scale: float | None = None
+    types: int = 0
+    positions: PositionSpec | None = None
+    norm: NormSpec | None = None
+
+    def __post_init__(self):
+        check(self.dim is None or self.dim >= 1, f"EmbeddingSpec.dim is {self.dim}; give at least 1")
+        check(self.types >= 0, f"EmbeddingSpec.types is {self.types}; give 0 or more")
+
+
+@dataclasses.dataclass(frozen=True)
 class HeadSpec:
-    """Vocabulary scores: scale * (hidden @ table + bias), then cap * tanh(. / cap)."""
+    """Vocabulary scores: scale * (hidden @ table + bias), then cap * tanh(. / cap).
+
+    Attributes:
+      bias: one number a vocabulary id.
+      scale, softcap: None: none.
+      transform: the masked-LM heads' dense layer before the table, by its activation; None: none. It ends in
+        `transform_norm`.
+      normalized: rows of the table are divided by their length (Baichuan 2).
+    """
 
     bias: bool = False
     scale: float | None = None
     softcap: float | None = None
+    transform: Literal["silu", "gelu", "gelu_tanh", "relu", "tanh"] | None = None
+    transform_norm: NormSpec | None = None
+    normalized: bool = False
 
     def __post_init__(self):
         check(
             self.softcap is None or self.softcap > 0,
             f"HeadSpec.softcap is {self.softcap}; give a positive number or None",
         )
+        check(
+            self.transform is None or self.transform in ACTIVATIONS,
+            f"HeadSpec.transform is {self.transform!r}; choose one of {', '.join(ACTIVATIONS)} or None",
+        )
+        check(self.transform_norm is None or self.transform is not None, "HeadSpec.transform_norm needs a transform")
 
 
 @dataclasses.dataclass(frozen=True)

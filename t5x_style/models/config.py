@@ -130,7 +130,7 @@ class RopeSpec:
 
 @dataclasses.dataclass(frozen=True)
 class RelativeBiasSpec:
-    """T5's bias on attention scores, learned per bucket of distances and shared by all layers (Raffel et al. 2020, 2.1).
+    """T5's bias on scores, learned per bucket of distances, shared by all layers (Raffel et al. 2020, section 2.1).
 
     Attributes:
       buckets: half of them exact distances, the others logarithmic up to max_distance.
@@ -272,7 +272,6 @@ class MoeSpec:
       capacity_factor: see `mode`.
       balance_weight: of the load-balance loss (Fedus et al. 2022, equation 4).
       z_weight: of the router z-loss (Zoph et al. 2022, equation 5).
-      jitter: the router's input is multiplied by uniform noise in [1 - jitter, 1 + jitter] in training (Switch).
     """
 
     experts: int
@@ -347,14 +346,12 @@ class EmbeddingSpec:
 
     Attributes:
       dim: columns of the token table; None: embed_dim. Another size is projected to it (factorised, Lan et al. 2020).
-      scale: multiplies the token embeddings; None: no scaling.
       types: rows of a table of token types (BERT's sentences A and B), 0: none.
       positions: added to the embeddings, None: none.
       norm: after all of them, None: none.
     """
 
     dim: int | None = None
-    scale: float | None = None
     types: int = 0
     positions: PositionSpec | None = None
     norm: NormSpec | None = None
@@ -414,8 +411,8 @@ class InitSpec:
 
 
 @dataclasses.dataclass(frozen=True)
-class DecoderConfig:
-    """A decoder-only language model.
+class TransformerConfig:
+    """What decoders and encoders have in common: one stack of layers over a token embedding.
 
     Attributes:
       vocab_size: ids the tokenizer can give. vocab_multiple: the table is padded to a multiple of it, so that
@@ -429,6 +426,8 @@ class DecoderConfig:
         "full" keeps only the layer's input.
       scan: one compiled layer run in a loop; False unrolls (faster to run on CPU, compile time grows with depth).
         Parameters are stacked either way.
+      embedding: positions, token types, norm of the embedding, and its own width.
+      relative_bias: T5's, one for the whole trunk.
     """
 
     vocab_size: int
@@ -442,13 +441,25 @@ class DecoderConfig:
     init: InitSpec = InitSpec()
     remat: Literal["none", "full", "dots"] = "full"
     scan: bool = True
+    embedding: EmbeddingSpec = EmbeddingSpec()
+    relative_bias: RelativeBiasSpec | None = None
 
     def __post_init__(self):
+        name = type(self).__name__
         object.__setattr__(self, "segments", tuple(self.segments))
-        for name in ("vocab_size", "embed_dim", "vocab_multiple"):
-            check(getattr(self, name) >= 1, f"DecoderConfig.{name} is {getattr(self, name)}; give at least 1")
-        check(len(self.segments) >= 1, "DecoderConfig.segments is empty; give at least one Segment")
-        _choice(self.remat, ("none", "full", "dots"), "DecoderConfig.remat")
+        for field in ("vocab_size", "embed_dim", "vocab_multiple"):
+            check(getattr(self, field) >= 1, f"{name}.{field} is {getattr(self, field)}; give at least 1")
+        check(len(self.segments) >= 1, f"{name}.segments is empty; give at least one Segment")
+        _choice(self.remat, ("none", "full", "dots"), f"{name}.remat")
+        width = self.embedding.dim
+        check(
+            width in (None, self.embed_dim) or not self.tied_embeddings or self.head.transform is not None,
+            f"{name}: a tied head over an embedding of {width} needs HeadSpec.transform, which projects to it",
+        )
+        check(
+            self.relative_bias is None or len({layer.attention.heads for layer in self.layers}) == 1,
+            f"{name}.relative_bias needs the same number of heads in all layers",
+        )
 
     @property
     def padded_vocab_size(self) -> int:
@@ -459,3 +470,70 @@ class DecoderConfig:
     def layers(self) -> tuple[LayerSpec, ...]:
         """Every layer in the order it runs, patterns unrolled."""
         return tuple(layer for segment in self.segments for layer in segment.pattern * segment.repeats)
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderConfig(TransformerConfig):
+    """A decoder-only language model; see TransformerConfig."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        check(
+            all(layer.cross_attention is None for layer in self.layers),
+            "DecoderConfig: cross_attention needs an encoder; use EncoderDecoderConfig",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderConfig(TransformerConfig):
+    """An encoder that sees both ways, with a masked-language-model head; see TransformerConfig.
+
+    Attributes:
+      pooler: a dense tanh layer over the first position, for sentence-level heads (BERT).
+    """
+
+    pooler: bool = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        check(
+            all(layer.cross_attention is None and not layer.attention.causal for layer in self.layers),
+            "EncoderConfig: its layers need causal=False and no cross_attention",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderDecoderConfig:
+    """An encoder and a decoder that looks at it, over one token embedding (T5).
+
+    Attributes:
+      encoder, decoder: their stacks; vocabulary, width and init must be equal, the embedding and the head are the
+        decoder's, the encoder's own head and embedding settings are not used.
+    """
+
+    encoder: EncoderConfig
+    decoder: TransformerConfig
+
+    def __post_init__(self):
+        for field in ("vocab_size", "vocab_multiple", "embed_dim", "init"):
+            ours, theirs = getattr(self.encoder, field), getattr(self.decoder, field)
+            check(ours == theirs, f"EncoderDecoderConfig: encoder.{field} is {ours}, decoder.{field} is {theirs}")
+        check(
+            all(layer.cross_attention is not None for layer in self.decoder.layers),
+            "EncoderDecoderConfig: every decoder layer needs cross_attention",
+        )
+
+    @property
+    def vocab_size(self) -> int:
+        """Ids the tokenizer can give."""
+        return self.decoder.vocab_size
+
+    @property
+    def padded_vocab_size(self) -> int:
+        """Rows of the embedding table."""
+        return self.decoder.padded_vocab_size
+
+    @property
+    def embed_dim(self) -> int:
+        """Width of the residual."""
+        return self.decoder.embed_dim

@@ -6,15 +6,17 @@ weights). Checkpoints always have this layout; how the trunk runs is a matter of
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 from flax import nnx
 
-from t5x_style.models.config import DecoderConfig, DtypePolicy, LayerSpec, Segment
+from t5x_style.models.config import DtypePolicy, LayerSpec, Segment, TransformerConfig
 from t5x_style.models.layers.attention import Context, LayerCache
 from t5x_style.models.layers.block import Block
+from t5x_style.models.layers.positions.distance_bias import RelativeBias
 
 LAYERS = "layers"  # logical name of the stacking axis
 
@@ -88,7 +90,7 @@ class UnstackedSegment(nnx.Module):
 class Trunk(nnx.Module):
     """All segments, in order."""
 
-    def __init__(self, config: DecoderConfig, *, policy: DtypePolicy, rngs: nnx.Rngs):
+    def __init__(self, config: TransformerConfig, *, policy: DtypePolicy, rngs: nnx.Rngs):
         gain = (2 * len(config.layers)) ** -0.5 if config.init.depth_scaled else 1.0
 
         def make_block(spec: LayerSpec, layer_rngs: nnx.Rngs) -> Block:
@@ -104,21 +106,39 @@ class Trunk(nnx.Module):
         self.scan = config.scan
         self.remat = config.remat
         self.segments = nnx.List([TrunkSegment(segment, make_block, rngs=rngs) for segment in config.segments])
+        self.relative_bias = None
+        if config.relative_bias is not None:
+            heads = config.layers[0].attention.heads
+            stddev = config.embed_dim**-0.5 if config.init.stddev is None else config.init.stddev
+            self.relative_bias = RelativeBias(config.relative_bias, heads, policy=policy, rngs=rngs, stddev=stddev)
 
     def __call__(
-        self, x_BLD: jax.Array, context: Context, caches: Sequence[LayerCache] | None = None
+        self,
+        x_BLD: jax.Array,
+        context: Context,
+        caches: Sequence[LayerCache] | None = None,
+        crossed: Sequence[LayerCache] | None = None,
     ) -> tuple[jax.Array, tuple[LayerCache, ...] | None]:
-        """[B, L, embed] -> ([B, L, embed], updated caches, one a layer, or None)."""
+        """[B, L, embed] -> ([B, L, embed], updated caches, one a layer, or None).
+
+        Args:
+          crossed: the encoder's keys and values, one pair a layer, for decoding with an encoder.
+        """
+        if self.relative_bias is not None:
+            context = dataclasses.replace(context, bias=self.relative_bias)
         if caches is None:
             for segment in self.segments:
                 x_BLD = segment.run(x_BLD, context, scan=self.scan, remat=self.remat)
             return x_BLD, None
         written = []
-        blocks = (block for segment in self.segments for block in segment.blocks())
-        for block, cache in zip(blocks, caches, strict=True):
-            x_BLD, new = block(x_BLD, context, cache)
+        for index, (block, cache) in enumerate(zip(self.blocks(), caches, strict=True)):
+            x_BLD, new = block(x_BLD, context, cache, None if crossed is None else crossed[index])
             written.append(new)
         return x_BLD, tuple(written)
+
+    def blocks(self) -> Iterator[Block]:
+        """Every layer, in the order they run."""
+        return (block for segment in self.segments for block in segment.blocks())
 
 
 def _layer_function(

@@ -1,4 +1,4 @@
-"""Attention: multi-head, grouped and multi-query, to itself or to an encoder, with packed segments, windows and a cache.
+"""Attention to itself or to an encoder: multi-head, grouped, multi-query; packed segments, windows, a cache.
 
 Array suffixes: B batch, L queries, S keys, D embed, H query heads, G key/value heads, R = H / G, K head_dim.
 """
@@ -137,7 +137,7 @@ class Attention(nnx.Module):
         return self._projected(out_BGRLK), cache
 
     def cross(self, x_BLD: jax.Array, context: Context, crossed: LayerCache | None = None) -> jax.Array:
-        """[B, L, embed] -> [B, L, embed], looking at the encoder; `crossed`: its keys and values, if computed before."""
+        """[B, L, embed] -> [B, L, embed], looking at the encoder, whose keys and values may be computed before."""
         assert context.cross_sight is not None
         q_BGRLK = self._grouped(self._queries(x_BLD))
         form = self._form(prefix=False)

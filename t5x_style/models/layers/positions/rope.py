@@ -94,7 +94,7 @@ def tables(positions: jax.Array, spec: RopeSpec, head_dim: int) -> Tables:
     return jnp.cos(angles) * amplitude, jnp.sin(angles) * amplitude
 
 
-def apply(x_BLHK: jax.Array, cos_sin: Tables, spec: RopeSpec = RopeSpec()) -> jax.Array:
+def apply(x_BLHK: jax.Array, cos_sin: Tables, spec: RopeSpec) -> jax.Array:
     """Turns queries or keys by their position; keeps shape and dtype."""
     cos, sin = cos_sin
     dim = 2 * cos.shape[-1]

@@ -1,0 +1,62 @@
+"""The encoder: every token sees its whole segment; heads for masked tokens, sentences, tags and spans sit on top."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from t5x_style.models.config import DtypePolicy, EncoderConfig
+from t5x_style.models.decoder import Transformer
+from t5x_style.models.layers.attention import Context
+from t5x_style.models.layers.linear import Linear
+from t5x_style.models.layers.masks import Sight
+
+
+class Encoder(Transformer):
+    """Tokens to hidden states; `model.head.logits(hidden)` are the masked-LM scores."""
+
+    config: EncoderConfig
+
+    def __init__(self, config: EncoderConfig, *, policy: DtypePolicy, rngs: nnx.Rngs):
+        super().__init__(config, policy=policy, rngs=rngs)
+        width = config.embed_dim
+        self.pooler = None
+        if config.pooler:
+            self.pooler = Linear(
+                (width,),
+                (width,),
+                axes=("embed", None),
+                policy=policy,
+                rngs=rngs,
+                bias=True,
+                stddev=config.init.stddev,
+            )
+
+    def __call__(
+        self,
+        tokens: jax.Array,
+        *,
+        segment_ids: jax.Array | None = None,
+        positions: jax.Array | None = None,
+        token_types: jax.Array | None = None,
+    ) -> jax.Array:
+        """Hidden states [B, L, embed] after the final norm, in the compute dtype.
+
+        Args:
+          tokens: [B, L] int ids.
+          segment_ids: [B, L] int; tokens see only their own segment, 0 is padding. None: one segment.
+          positions: [B, L] int. None: 0, 1, 2, ...
+          token_types: [B, L] int, None: all 0; only for models with token types.
+        """
+        steps = jnp.arange(tokens.shape[1], dtype=jnp.int32)
+        places = steps[None] if positions is None else positions
+        context = Context(sight=Sight(steps, steps, segment_ids, segment_ids), rotations=self.rotations(places))
+        x_BLD = self.embedding.embed(tokens, places, token_types)
+        x_BLD, _ = self.trunk(x_BLD, context)
+        return x_BLD if self.final_norm is None else self.final_norm(x_BLD)
+
+    def pooled(self, hidden_BLD: jax.Array) -> jax.Array:
+        """[B, L, embed] -> [B, embed]: the first position, through the pooler where there is one."""
+        first_BD = hidden_BLD[:, 0]
+        return first_BD if self.pooler is None else jnp.tanh(self.pooler(first_BD))

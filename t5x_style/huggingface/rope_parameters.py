@@ -30,7 +30,9 @@ def spec(found: Mapping[str, Any], theta: float, length: int, dim: int | None = 
     if kind == "default":
         return RopeSpec(theta, dim=dim)
     if kind not in ("linear", "dynamic", "llama3", "yarn"):
-        raise UserError(f"config.json: rope_type {kind!r} is not known; known are default, linear, dynamic, llama3, yarn")
+        raise UserError(
+            f"config.json: rope_type {kind!r} is not known; known are default, linear, dynamic, llama3, yarn"
+        )
     original = found.get("original_max_position_embeddings") or length
     amplitude = found.get("attention_factor")
     if kind == "yarn" and amplitude is None and found.get("mscale") and found.get("mscale_all_dim"):

@@ -35,9 +35,11 @@ class Transformer(nnx.Module):
         spec, tied = config.head, config.tied_embeddings
         columns = width if config.embedding.dim is None or spec.transform is None else config.embedding.dim
         self.unembedding = None if tied else Embedding(size, columns, policy=policy, rngs=rngs, stddev=stddev)
-        self.head_transform = None
-        if spec.transform is not None:
-            self.head_transform = HeadTransform(spec, width, columns, policy=policy, rngs=rngs, stddev=init.stddev)
+        self.head_transform = (
+            None
+            if spec.transform is None
+            else HeadTransform(spec, width, columns, policy=policy, rngs=rngs, stddev=init.stddev)
+        )
         bias = jnp.zeros((size,), policy.dtype("params")) if spec.bias else None
         self.head_bias = None if bias is None else nnx.Param(bias, out_sharding=("vocab",))
 

@@ -21,17 +21,8 @@ class Encoder(Transformer):
     def __init__(self, config: EncoderConfig, *, policy: DtypePolicy, rngs: nnx.Rngs):
         super().__init__(config, policy=policy, rngs=rngs)
         width = config.embed_dim
-        self.pooler = None
-        if config.pooler:
-            self.pooler = Linear(
-                (width,),
-                (width,),
-                axes=("embed", None),
-                policy=policy,
-                rngs=rngs,
-                bias=True,
-                stddev=config.init.stddev,
-            )
+        dense = {"axes": ("embed", None), "policy": policy, "rngs": rngs, "stddev": config.init.stddev}
+        self.pooler = Linear((width,), (width,), bias=True, **dense) if config.pooler else None
 
     def __call__(
         self,

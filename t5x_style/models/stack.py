@@ -106,11 +106,11 @@ class Trunk(nnx.Module):
         self.scan = config.scan
         self.remat = config.remat
         self.segments = nnx.List([TrunkSegment(segment, make_block, rngs=rngs) for segment in config.segments])
-        self.relative_bias = None
-        if config.relative_bias is not None:
-            heads = config.layers[0].attention.heads
-            stddev = config.embed_dim**-0.5 if config.init.stddev is None else config.init.stddev
-            self.relative_bias = RelativeBias(config.relative_bias, heads, policy=policy, rngs=rngs, stddev=stddev)
+        heads, bias = config.layers[0].attention.heads, config.relative_bias
+        stddev = config.embed_dim**-0.5 if config.init.stddev is None else config.init.stddev
+        self.relative_bias = (
+            None if bias is None else RelativeBias(bias, heads, policy=policy, rngs=rngs, stddev=stddev)
+        )
 
     def __call__(
         self,

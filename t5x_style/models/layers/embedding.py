@@ -60,12 +60,8 @@ class InputEmbedding(Embedding):
         self.types = rows_of(spec.types) if spec.types else None
         self.positions = rows_of(rows) if learned else None
         self.norm = None if spec.norm is None else Norm(spec.norm, width, axis="embed", policy=policy)
-        self.projection = None
-        if width != embed_dim:
-            axes = (None, "embed")
-            self.projection = Linear(
-                (width,), (embed_dim,), axes=axes, policy=policy, rngs=rngs, bias=True, stddev=stddev
-            )
+        dense = {"axes": (None, "embed"), "policy": policy, "rngs": rngs, "stddev": stddev}
+        self.projection = Linear((width,), (embed_dim,), bias=True, **dense) if width != embed_dim else None
 
     def embed(self, tokens_BL: jax.Array, positions_BL: jax.Array, types_BL: jax.Array | None = None) -> jax.Array:
         """[B, L] ids, positions ([1, L] for all rows alike) and token types (None: all 0) -> [B, L, embed]."""

@@ -6,6 +6,7 @@ and misshapen tensors, ties. Ours are addressed by path, "trunk/segments/0/layer
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,16 +24,23 @@ class Rule:
 
     Attributes:
       theirs: its name. ours: paths of the parameters in it, one for a Layout, several for Fused.
+      expert: which expert's it is; our parameter holds all experts, one behind the other.
     """
 
     theirs: str
     ours: tuple[str, ...]
     layout: Layout | Fused
+    expert: int | None = None
 
 
 def one(theirs: str, ours: str, layout: Layout) -> Rule:
     """A tensor that is one parameter."""
     return Rule(theirs, (ours,), layout)
+
+
+def experts(theirs: str, ours: str, layout: Layout, count: int) -> list[Rule]:
+    """The tensors of all experts; {} in the name is the expert's number."""
+    return [Rule(theirs.format(number), (ours,), layout, number) for number in range(count)]
 
 
 def fused(theirs: str, parts: Mapping[str, Layout], groups: int = 1) -> Rule:
@@ -81,10 +89,10 @@ class WeightMap:
     layers: Sequence[Stacked] = ()
     ignored: Sequence[str] = field(default=())
 
-    def rules(self) -> Iterator[tuple[Rule, int | None]]:
-        """Every rule and the row that its parameters are of their stacks; None: the whole array."""
-        yield from ((rule, None) for rule in self.whole)
-        yield from ((stacked.rule, stacked.row) for stacked in self.layers)
+    def rules(self) -> Iterator[tuple[Rule, tuple[int, ...]]]:
+        """Every rule and the place of its parameters in their stacks: (), (layer,), (expert,) or (layer, expert)."""
+        for rule, row in [(rule, None) for rule in self.whole] + [(held.rule, held.row) for held in self.layers]:
+            yield rule, tuple(number for number in (row, rule.expert) if number is not None)
 
 
 def layer_rules(
@@ -100,21 +108,22 @@ def layer_rules(
     for number, place in enumerate(places(config, trunk)):
         for rule in rules(number):
             ours = tuple(place.path + path for path in rule.ours)
-            found.append(Stacked(Rule(prefix.format(number) + rule.theirs, ours, rule.layout), place.row))
+            named = Rule(prefix.format(number) + rule.theirs, ours, rule.layout, rule.expert)
+            found.append(Stacked(named, place.row))
     return found
 
 
 def read(
     weights: Mapping[str, Callable[[], np.ndarray]] | Mapping[str, np.ndarray],
     mapping: WeightMap,
-    depth: Mapping[str, int],
+    shapes: Mapping[str, tuple[int, ...]],
     source: str = "the weights",
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Our parameters, one after the other, as soon as all tensors of one are read.
 
     Args:
       weights: their tensors by name, or functions that read them.
-      depth: path -> number of rows, for stacked parameters.
+      shapes: path -> shape of our parameter, layers and experts included.
       source: file or folder, for messages.
 
     Raises:
@@ -122,7 +131,7 @@ def read(
     """
     _check_names(weights, mapping, source)
     waiting: dict[str, tuple[np.ndarray, int]] = {}
-    for rule, row in mapping.rules():
+    for rule, place in mapping.rules():
         held = weights[rule.theirs]
         value = np.asarray(held() if callable(held) else held)
         if value.shape != rule.layout.theirs:
@@ -131,14 +140,14 @@ def read(
             )
         pieces = rule.layout.read(value) if isinstance(rule.layout, Fused) else [rule.layout.read(value)]
         for path, piece in zip(rule.ours, pieces, strict=True):
-            if row is None:
+            if not place:
                 yield path, piece
                 continue
             if path not in waiting:
-                waiting[path] = (np.empty((depth[path], *piece.shape), piece.dtype), 0)
+                waiting[path] = (np.empty(shapes[path], piece.dtype), 0)
             stack, count = waiting.pop(path)
-            stack[row] = piece
-            if count + 1 == depth[path]:
+            stack[place] = piece
+            if count + 1 == math.prod(shapes[path][: len(place)]):
                 yield path, stack
             else:
                 waiting[path] = (stack, count + 1)
@@ -147,8 +156,8 @@ def read(
 
 def write(parameters: Mapping[str, np.ndarray], mapping: WeightMap) -> Iterator[tuple[str, np.ndarray]]:
     """Their tensors by name, the inverse of `read`."""
-    for rule, row in mapping.rules():
-        values = [parameters[path] if row is None else parameters[path][row] for path in rule.ours]
+    for rule, place in mapping.rules():
+        values = [parameters[path][place] for path in rule.ours]
         layout = rule.layout
         value = layout.write(values) if isinstance(layout, Fused) else layout.write(np.asarray(values[0]))
         yield rule.theirs, np.ascontiguousarray(value)

@@ -75,6 +75,7 @@ class Decoder(Transformer):
         positions: jax.Array | None = None,
         causal_attention: jax.Array | None = None,
         cache: Any = None,
+        return_losses: bool = False,
     ) -> Any:
         """Hidden states after the final norm.
 
@@ -86,6 +87,8 @@ class Decoder(Transformer):
           causal_attention: [B, L]; nonzero positions of a segment see each other in both directions (prefix LM).
           cache: a decoding.cache.KVCache with room for L more tokens; all rows write at the same slot, and
             row offsets are padding (segment 0) on the left.
+
+          return_losses: without a cache, gives (hidden, losses) with the routers' losses, {} without experts.
 
         Returns:
           hidden [B, L, embed] in the compute dtype; with a cache (hidden, the advanced cache).
@@ -111,8 +114,8 @@ class Decoder(Transformer):
             cache_index=index,
         )
         x_BLD = self.embedding.embed(tokens, places if places.ndim == 2 else places[..., 0])
-        x_BLD, layers = self.trunk(x_BLD, context, None if cache is None else cache.layers)
+        x_BLD, layers, losses = self.trunk(x_BLD, context, None if cache is None else cache.layers)
         hidden_BLD = x_BLD if self.final_norm is None else self.final_norm(x_BLD)
         if cache is None:
-            return hidden_BLD
+            return (hidden_BLD, losses) if return_losses else hidden_BLD
         return hidden_BLD, dataclasses.replace(cache, layers=layers, segment_ids=key_segments, index=index + length)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -31,7 +33,8 @@ class Encoder(Transformer):
         segment_ids: jax.Array | None = None,
         positions: jax.Array | None = None,
         token_types: jax.Array | None = None,
-    ) -> jax.Array:
+        return_losses: bool = False,
+    ) -> Any:
         """Hidden states [B, L, embed] after the final norm, in the compute dtype.
 
         Args:
@@ -39,13 +42,15 @@ class Encoder(Transformer):
           segment_ids: [B, L] int; tokens see only their own segment, 0 is padding. None: one segment.
           positions: [B, L] int. None: 0, 1, 2, ...
           token_types: [B, L] int, None: all 0; only for models with token types.
+          return_losses: gives (hidden, losses) with the routers' losses, {} without experts.
         """
         steps = jnp.arange(tokens.shape[1], dtype=jnp.int32)
         places = steps[None] if positions is None else positions
         context = Context(sight=Sight(steps, steps, segment_ids, segment_ids), rotations=self.rotations(places))
         x_BLD = self.embedding.embed(tokens, places, token_types)
-        x_BLD, _ = self.trunk(x_BLD, context)
-        return x_BLD if self.final_norm is None else self.final_norm(x_BLD)
+        x_BLD, _, losses = self.trunk(x_BLD, context)
+        hidden_BLD = x_BLD if self.final_norm is None else self.final_norm(x_BLD)
+        return (hidden_BLD, losses) if return_losses else hidden_BLD
 
     def pooled(self, hidden_BLD: jax.Array) -> jax.Array:
         """[B, L, embed] -> [B, embed]: the first position, through the pooler where there is one."""

@@ -13,9 +13,10 @@ from t5x_style.models.config import DtypePolicy, EncoderDecoderConfig
 from t5x_style.models.decoder import Transformer
 from t5x_style.models.layers.attention import Context, LayerCache
 from t5x_style.models.layers.masks import Sight
+from t5x_style.models.layers.moe import Losses
 from t5x_style.models.layers.norms import Norm
 from t5x_style.models.layers.positions import rope
-from t5x_style.models.stack import Trunk
+from t5x_style.models.stack import Trunk, add_losses
 
 
 class EncoderDecoder(Transformer):
@@ -33,8 +34,8 @@ class EncoderDecoder(Transformer):
 
     def encode(
         self, tokens: jax.Array, *, segment_ids: jax.Array | None = None, positions: jax.Array | None = None
-    ) -> jax.Array:
-        """Encoder hidden states [B, S, embed] of tokens [B, S]; see `Encoder` for the arguments."""
+    ) -> tuple[jax.Array, Losses]:
+        """Encoder hidden states [B, S, embed] of tokens [B, S], and its routers' losses; arguments as of `Encoder`."""
         steps = jnp.arange(tokens.shape[1], dtype=jnp.int32)
         places = steps[None] if positions is None else positions
         context = Context(
@@ -47,8 +48,8 @@ class EncoderDecoder(Transformer):
                 if layer.attention.rope is not None
             },
         )
-        x_BSD, _ = self.encoder_trunk(self.embedding.embed(tokens, places), context)
-        return x_BSD if self.encoder_norm is None else self.encoder_norm(x_BSD)
+        x_BSD, _, losses = self.encoder_trunk(self.embedding.embed(tokens, places), context)
+        return x_BSD if self.encoder_norm is None else self.encoder_norm(x_BSD), losses
 
     def cross(self, encoder_BSD: jax.Array) -> tuple[LayerCache, ...]:
         """Keys and values of every cross-attention: what decoding computes once."""
@@ -64,6 +65,7 @@ class EncoderDecoder(Transformer):
         encoder_segment_ids: jax.Array | None = None,
         encoder_positions: jax.Array | None = None,
         cache: Any = None,
+        return_losses: bool = False,
     ) -> Any:
         """Decoder hidden states after the final norm.
 
@@ -74,15 +76,19 @@ class EncoderDecoder(Transformer):
           positions, encoder_positions: for position encodings; None: 0, 1, 2, ...
           cache: a decoding.cache.KVCache that holds `crossed`; see Decoder.
 
+          return_losses: without a cache, gives (hidden, losses) with the routers' losses, {} without experts.
+
         Returns:
           hidden [B, L, embed]; with a cache (hidden, the advanced cache).
         """
         length = tokens.shape[1]
         steps = jnp.arange(length, dtype=jnp.int32)
-        encoder_BSD = None
+        encoder_BSD, losses = None, {}
         if cache is None:
             assert encoder_tokens is not None, "encoder_tokens are needed without a cache"
-            encoder_BSD = self.encode(encoder_tokens, segment_ids=encoder_segment_ids, positions=encoder_positions)
+            encoder_BSD, losses = self.encode(
+                encoder_tokens, segment_ids=encoder_segment_ids, positions=encoder_positions
+            )
             key_index, key_segments, sources = steps, segment_ids, encoder_tokens.shape[1]
         else:
             steps = steps + cache.index
@@ -102,9 +108,9 @@ class EncoderDecoder(Transformer):
             cross_sight=Sight(steps, source_index, segment_ids, encoder_segment_ids),
         )
         caches, crossed = (None, None) if cache is None else (cache.layers, cache.crossed)
-        x_BLD, layers = self.trunk(self.embedding.embed(tokens, places), context, caches, crossed)
+        x_BLD, layers, own = self.trunk(self.embedding.embed(tokens, places), context, caches, crossed)
         hidden_BLD = x_BLD if self.final_norm is None else self.final_norm(x_BLD)
         if cache is None:
-            return hidden_BLD
+            return (hidden_BLD, add_losses(losses, own)) if return_losses else hidden_BLD
         index = cache.index + length
         return hidden_BLD, dataclasses.replace(cache, layers=layers, segment_ids=key_segments, index=index)

@@ -1,4 +1,4 @@
-"""LLaMA, Mistral, Qwen2 and Qwen3: gated pre-norm RMSNorm decoders with rotary positions."""
+"""LLaMA, Mistral, Mixtral, Qwen2 and Qwen3: gated pre-norm RMSNorm decoders with rotary positions."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any
 from t5x_style.huggingface import rope_parameters
 from t5x_style.huggingface.activations import ACTIVATIONS, activation
 from t5x_style.huggingface.layouts import Flat, Matrix, Table
-from t5x_style.huggingface.weight_map import Rule, WeightMap, layer_rules, one
+from t5x_style.huggingface.weight_map import Rule, WeightMap, experts, layer_rules, one
 from t5x_style.models import config as parts
 
 MODEL_TYPES = {
     "llama": "LlamaForCausalLM",
     "mistral": "MistralForCausalLM",
+    "mixtral": "MixtralForCausalLM",
     "qwen2": "Qwen2ForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
 }
@@ -40,7 +41,7 @@ def from_config(settings: Mapping[str, Any]) -> parts.DecoderConfig:
         mlp = parts.MlpSpec(
             settings["intermediate_size"], activation(settings["hidden_act"]), bias=settings.get("mlp_bias", False)
         )
-        return parts.LayerSpec(attention, mlp, norm)
+        return parts.LayerSpec(attention, _experts(settings, mlp) if kind == "mixtral" else mlp, norm)
 
     return parts.DecoderConfig(
         vocab_size=settings["vocab_size"],
@@ -48,6 +49,15 @@ def from_config(settings: Mapping[str, Any]) -> parts.DecoderConfig:
         segments=segments([layer(window) for window in windows(settings, layers)]),
         final_norm=norm,
         tied_embeddings=settings.get("tie_word_embeddings", False),
+    )
+
+
+def _experts(settings: Mapping[str, Any], mlp: parts.MlpSpec) -> parts.MoeSpec:
+    return parts.MoeSpec(
+        experts=settings["num_local_experts"],
+        top_k=settings["num_experts_per_tok"],
+        mlp=mlp,
+        balance_weight=settings.get("router_aux_loss_coef", 0.001),
     )
 
 
@@ -78,8 +88,8 @@ def segments(layers: list[parts.LayerSpec]) -> tuple[parts.Segment, ...]:
 def to_config(config: parts.DecoderConfig, kind: str = "llama") -> dict[str, Any]:
     """Their config.json of our configuration; `from_config` gives an equal one where the family fits."""
     layer = config.layers[0]
-    spec, mlp = layer.attention, layer.mlp
-    assert isinstance(mlp, parts.MlpSpec)
+    spec, moe = layer.attention, layer.mlp
+    mlp = moe.mlp if isinstance(moe, parts.MoeSpec) else moe
     sliding = [layer.attention.window for layer in config.layers]
     width = next((window for window in sliding if window is not None), None)
     settings: dict[str, Any] = {
@@ -100,6 +110,9 @@ def to_config(config: parts.DecoderConfig, kind: str = "llama") -> dict[str, Any
     if spec.rope is not None:
         settings["rope_parameters"] = rope_parameters.write(spec.rope)
         settings["rope_theta"] = spec.rope.base
+    if isinstance(moe, parts.MoeSpec):
+        settings |= {"num_local_experts": moe.experts, "num_experts_per_tok": moe.top_k}
+        settings["router_aux_loss_coef"] = moe.balance_weight
     if kind == "llama":
         settings |= {"attention_bias": spec.output_bias, "mlp_bias": mlp.bias}
     if kind.startswith("qwen"):
@@ -125,7 +138,6 @@ def weight_map(config: parts.DecoderConfig) -> WeightMap:
 def layer(config: parts.DecoderConfig, number: int) -> Iterator[Rule]:
     """The tensors of one layer, names behind "model.layers.N."."""
     spec, mlp, width = config.layers[number].attention, config.layers[number].mlp, config.embed_dim
-    assert isinstance(mlp, parts.MlpSpec)
     heads, groups = (spec.heads, spec.head_dim), (spec.kv_heads, spec.head_dim)
     yield one("input_layernorm.weight", "attention_norm/scale", Flat((width,)))
     yield one("post_attention_layernorm.weight", "mlp_norm/scale", Flat((width,)))
@@ -139,6 +151,13 @@ def layer(config: parts.DecoderConfig, number: int) -> Iterator[Rule]:
     if spec.qk_norm is not None:
         yield one("self_attn.q_norm.weight", "attention/query_norm/scale", Flat((spec.head_dim,)))
         yield one("self_attn.k_norm.weight", "attention/key_norm/scale", Flat((spec.head_dim,)))
+    if isinstance(mlp, parts.MoeSpec):
+        yield one("block_sparse_moe.gate.weight", "mlp/router/kernel", Matrix((width,), (mlp.experts,)))
+        inward, outward = Matrix((width,), (mlp.mlp.hidden,)), Matrix((mlp.mlp.hidden,), (width,))
+        for theirs, ours, layout in (("w1", "gate", inward), ("w3", "up", inward), ("w2", "down", outward)):
+            name = f"block_sparse_moe.experts.{{}}.{theirs}.weight"
+            yield from experts(name, f"mlp/{ours}", layout, mlp.experts)
+        return
     for name in ("gate", "up"):
         yield one(f"mlp.{name}_proj.weight", f"mlp/{name}/kernel", Matrix((width,), (mlp.hidden,)))
         if mlp.bias:

@@ -6,9 +6,10 @@ import jax
 from flax import nnx
 
 from t5x_style import mesh
-from t5x_style.models.config import DtypePolicy, LayerSpec
+from t5x_style.models.config import DtypePolicy, LayerSpec, MoeSpec
 from t5x_style.models.layers.attention import Attention, Context, LayerCache
 from t5x_style.models.layers.mlp import Mlp
+from t5x_style.models.layers.moe import Losses, Moe
 from t5x_style.models.layers.norms import Norm
 
 RESIDUAL = ("act_batch", "act_length", "act_embed")
@@ -41,7 +42,7 @@ class Block(nnx.Module):
         self.cross_attention = None if crossing is None else Attention(crossing, embed_dim, **shared)
         self.cross_post_norm = norm(after and crossing is not None)
         self.mlp_norm = norm(before)
-        self.mlp = Mlp(spec.mlp, embed_dim, **shared)
+        self.mlp = (Moe if isinstance(spec.mlp, MoeSpec) else Mlp)(spec.mlp, embed_dim, **shared)
         self.mlp_post_norm = norm(after)
 
     def __call__(
@@ -50,8 +51,8 @@ class Block(nnx.Module):
         context: Context,
         cache: LayerCache | None = None,
         crossed: LayerCache | None = None,
-    ) -> tuple[jax.Array, LayerCache | None]:
-        """[B, L, embed] -> ([B, L, embed], this layer's updated cache).
+    ) -> tuple[jax.Array, LayerCache | None, Losses]:
+        """[B, L, embed] -> ([B, L, embed], this layer's updated cache, its router's losses; {} without experts).
 
         Args:
           crossed: keys and values of the encoder, where they were computed before.
@@ -64,7 +65,12 @@ class Block(nnx.Module):
             looked = self.cross_attention.cross(inner, context, crossed)
             x_BLD = self._residual(x_BLD, inner, looked, self.cross_post_norm)
         inner = _maybe(self.mlp_norm, x_BLD)
-        return self._residual(x_BLD, inner, self.mlp(inner), self.mlp_post_norm), cache
+        losses: Losses = {}
+        if isinstance(self.mlp, Moe):
+            changed, losses = self.mlp(inner, context.sight.query_segments)
+        else:
+            changed = self.mlp(inner)
+        return self._residual(x_BLD, inner, changed, self.mlp_post_norm), cache, losses
 
     def _residual(self, x_BLD: jax.Array, inner_BLD: jax.Array, change_BLD: jax.Array, post: Norm | None) -> jax.Array:
         if self.spec.placement == "post":

@@ -95,9 +95,7 @@ CASES = {
         "llama", "Qwen2Config", {**LLAMA, "use_sliding_window": True, "sliding_window": 9, "max_window_layers": 1}
     ),
     "qwen3": Case("llama", "Qwen3Config", {**LLAMA, "head_dim": 20}),
-    "gemma2": Case(
-        "gemma", "Gemma2Config", {**GEMMA, "final_logit_softcapping": 3.0, "attn_logit_softcapping": 5.0}
-    ),
+    "gemma2": Case("gemma", "Gemma2Config", {**GEMMA, "final_logit_softcapping": 3.0, "attn_logit_softcapping": 5.0}),
     "gemma3": Case("gemma", "Gemma3TextConfig", GEMMA),
     "gpt2": Case("gpt2", "GPT2Config", GPT2),
     "gpt2-scaled-by-layer": Case("gpt2", "GPT2Config", {**GPT2, "scale_attn_by_inverse_layer_idx": True}),

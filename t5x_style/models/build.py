@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from t5x_style.models.config import FLOAT32, DecoderConfig, DtypePolicy, EncoderConfig, EncoderDecoderConfig
+from t5x_style.models.config import FLOAT32, DecoderConfig, DtypePolicy, EncoderConfig, EncoderDecoderConfig, MoeSpec
 from t5x_style.models.decoder import Decoder
 from t5x_style.models.encoder import Encoder
 from t5x_style.models.encoder_decoder import EncoderDecoder
@@ -54,7 +54,9 @@ def flops_per_token(config: DecoderConfig, length: int) -> float:
     for layer in config.layers:
         spec, width = layer.attention, config.embed_dim
         attention = width * spec.head_dim * (2 * spec.heads + 2 * spec.kv_heads)
-        mlp = width * layer.mlp.hidden * (3 if layer.mlp.gated else 2)
+        # of several experts only those that a token goes to count
+        one, used = (layer.mlp.mlp, layer.mlp.top_k) if isinstance(layer.mlp, MoeSpec) else (layer.mlp, 1)
+        mlp = used * width * one.hidden * (3 if one.gated else 2)
         keys = length if spec.window is None else min(length, spec.window)
         total += 6.0 * (attention + mlp) + 12.0 * spec.heads * spec.head_dim * keys
     return total

@@ -10,13 +10,14 @@ A trunk is a tuple of segments; a segment is a pattern of layers and how often i
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Literal, get_args
 
 import jax.numpy as jnp
 
 from t5x_style.errors import UserError
 
-ACTIVATIONS = ("silu", "gelu", "gelu_tanh", "relu", "tanh")
+Activation = Literal["silu", "gelu", "gelu_tanh", "relu", "tanh"]
+ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -250,7 +251,7 @@ class MlpSpec:
     """A feed-forward block: down(act(up(x))), or down(act(gate(x)) * up(x)) when gated (Shazeer 2020)."""
 
     hidden: int
-    activation: Literal["silu", "gelu", "gelu_tanh", "relu", "tanh"] = "silu"
+    activation: Activation = "silu"
     gated: bool = True
     bias: bool = False
 
@@ -376,7 +377,7 @@ class HeadSpec:
     bias: bool = False
     scale: float | None = None
     softcap: float | None = None
-    transform: Literal["silu", "gelu", "gelu_tanh", "relu", "tanh"] | None = None
+    transform: Activation | None = None
     transform_norm: NormSpec | None = None
     normalized: bool = False
 

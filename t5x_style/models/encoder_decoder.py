@@ -53,7 +53,8 @@ class EncoderDecoder(Transformer):
 
     def cross(self, encoder_BSD: jax.Array) -> tuple[LayerCache, ...]:
         """Keys and values of every cross-attention: what decoding computes once."""
-        return tuple(block.cross_attention.keys_values(encoder_BSD) for block in self.trunk.blocks())
+        crossing = [block.cross_attention for block in self.trunk.blocks()]
+        return tuple(attention.keys_values(encoder_BSD) for attention in crossing if attention is not None)
 
     def __call__(
         self,
@@ -83,7 +84,8 @@ class EncoderDecoder(Transformer):
         """
         length = tokens.shape[1]
         steps = jnp.arange(length, dtype=jnp.int32)
-        encoder_BSD, losses = None, {}
+        encoder_BSD: jax.Array | None = None
+        losses: Losses = {}
         if cache is None:
             assert encoder_tokens is not None, "encoder_tokens are needed without a cache"
             encoder_BSD, losses = self.encode(

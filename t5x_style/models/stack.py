@@ -140,10 +140,11 @@ class Trunk(nnx.Module):
                 x_BLD, own = segment.run(x_BLD, context, scan=self.scan, remat=self.remat)
                 losses = add_losses(losses, own)
             return x_BLD, None, losses
-        written = []
+        written: list[LayerCache] = []
         for index, (block, cache) in enumerate(zip(self.blocks(), caches, strict=True)):
             x_BLD, new, own = block(x_BLD, context, cache, None if crossed is None else crossed[index])
             losses = add_losses(losses, own)
+            assert new is not None
             written.append(new)
         return x_BLD, tuple(written), losses
 

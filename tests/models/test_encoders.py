@@ -1,4 +1,4 @@
-"""Encoders and encoder-decoders: who sees whom, packed segments, stacks run in every way, embeddings of several parts."""
+"""Encoders and encoder-decoders: who sees whom, packed segments, every way to run a stack, embeddings."""
 
 import dataclasses
 

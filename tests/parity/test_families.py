@@ -1,4 +1,4 @@
-"""Every family against transformers on torch: logits equal, weights there and back to the bit, config.json both ways."""
+"""Every family against transformers on torch: equal logits, weights there and back to the bit, configs both ways."""
 
 import importlib
 import importlib.util

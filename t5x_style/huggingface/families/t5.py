@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -110,7 +111,7 @@ def weight_map(config: parts.EncoderDecoderConfig) -> WeightMap:
         name = f"{side}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
         whole.append(one(name, f"{trunk}/relative_bias/table", Flat(shape, shape)))
         whole.append(one(f"{side}.final_layer_norm.weight", f"{norm}/scale", Flat((width,))))
-        found += layer_rules(stack, side + ".block.{}.layer.", lambda n, stack=stack: layer(stack, n), trunk)
+        found += layer_rules(stack, side + ".block.{}.layer.", functools.partial(layer, stack), trunk)
     return WeightMap(whole, found, ignored)
 
 

@@ -42,7 +42,8 @@ class Block(nnx.Module):
         self.cross_attention = None if crossing is None else Attention(crossing, embed_dim, **shared)
         self.cross_post_norm = norm(after and crossing is not None)
         self.mlp_norm = norm(before)
-        self.mlp = (Moe if isinstance(spec.mlp, MoeSpec) else Mlp)(spec.mlp, embed_dim, **shared)
+        mlp = spec.mlp
+        self.mlp = Moe(mlp, embed_dim, **shared) if isinstance(mlp, MoeSpec) else Mlp(mlp, embed_dim, **shared)
         self.mlp_post_norm = norm(after)
 
     def __call__(

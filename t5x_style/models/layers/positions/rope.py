@@ -101,7 +101,7 @@ def apply(x_BLHK: jax.Array, cos_sin: Tables, spec: RopeSpec) -> jax.Array:
     turning, rest = x_BLHK[..., :dim].astype(jnp.float32), x_BLHK[..., dim:]
     if spec.two_dimensional:  # each half of the dimensions turns within itself
         halves = zip(jnp.split(turning, 2, -1), jnp.split(cos, 2, -1), jnp.split(sin, 2, -1))
-        turned = jnp.concatenate([_turned(part, *turn, spec.interleaved) for part, *turn in halves], axis=-1)
+        turned = jnp.concatenate([_turned(part, c, s, spec.interleaved) for part, c, s in halves], axis=-1)
     else:
         turned = _turned(turning, cos, sin, spec.interleaved)
     turned = turned.astype(x_BLHK.dtype)

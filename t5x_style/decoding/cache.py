@@ -57,9 +57,8 @@ def prepare(model: Decoder) -> Decoder:
     with nnx.use_eager_sharding(False):
         for _, module in nnx.iter_modules(prepared):
             if isinstance(module, (Linear, Embedding)):  # norms stay: they compute in the reductions dtype
-                for parameter in jax.tree.leaves(
-                    nnx.state(module), is_leaf=lambda leaf: isinstance(leaf, nnx.Variable)
-                ):
-                    parameter.set_value(parameter.get_value().astype(dtype))
+                for parameter in vars(module).values():
+                    if isinstance(parameter, nnx.Param):
+                        parameter.set_value(parameter.get_value().astype(dtype))
         prepared.trunk.segments = nnx.List([UnstackedSegment(segment) for segment in prepared.trunk.segments])
     return prepared

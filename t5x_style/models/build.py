@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import jax
 from flax import nnx
 
-from t5x_style.models.config import FLOAT32, DecoderConfig, DtypePolicy
+from t5x_style.models.config import FLOAT32, DecoderConfig, DtypePolicy, EncoderConfig, EncoderDecoderConfig, MoeSpec
 from t5x_style.models.decoder import Decoder
+from t5x_style.models.encoder import Encoder
+from t5x_style.models.encoder_decoder import EncoderDecoder
+
+_MODELS: dict[type, type] = {
+    DecoderConfig: Decoder,
+    EncoderConfig: Encoder,
+    EncoderDecoderConfig: EncoderDecoder,
+}
 
 
-def build(config: DecoderConfig, rngs: nnx.Rngs | int = 0, policy: DtypePolicy = FLOAT32) -> Decoder:
-    """A model with drawn weights.
+def build(config: Any, rngs: nnx.Rngs | int = 0, policy: DtypePolicy = FLOAT32) -> Any:
+    """A model with drawn weights: a Decoder, Encoder or EncoderDecoder, as the configuration says.
 
     Args:
       rngs: an nnx.Rngs or a seed; the same seed gives the same weights. May be traced (for jitted, sharded init).
@@ -21,15 +30,15 @@ def build(config: DecoderConfig, rngs: nnx.Rngs | int = 0, policy: DtypePolicy =
         rngs = nnx.Rngs(rngs)
     # Variables must not be laid out as they are created: shardings come from mesh tables, for whole states.
     with nnx.use_eager_sharding(False):
-        return Decoder(config, policy=policy, rngs=rngs)
+        return _MODELS[type(config)](config, policy=policy, rngs=rngs)
 
 
-def abstract(config: DecoderConfig, policy: DtypePolicy = FLOAT32) -> Decoder:
+def abstract(config: Any, policy: DtypePolicy = FLOAT32) -> Any:
     """The model with ShapeDtypeStructs for arrays: no memory, no computation."""
     return nnx.eval_shape(lambda: build(config, 0, policy))
 
 
-def parameter_count(config: DecoderConfig) -> int:
+def parameter_count(config: Any) -> int:
     """Number of trained parameters, the padded vocabulary included, tied tables once."""
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(abstract(config), nnx.Param)))
 
@@ -45,7 +54,9 @@ def flops_per_token(config: DecoderConfig, length: int) -> float:
     for layer in config.layers:
         spec, width = layer.attention, config.embed_dim
         attention = width * spec.head_dim * (2 * spec.heads + 2 * spec.kv_heads)
-        mlp = width * layer.mlp.hidden * (3 if layer.mlp.gated else 2)
+        # of several experts only those that a token goes to count
+        one, used = (layer.mlp.mlp, layer.mlp.top_k) if isinstance(layer.mlp, MoeSpec) else (layer.mlp, 1)
+        mlp = used * width * one.hidden * (3 if one.gated else 2)
         keys = length if spec.window is None else min(length, spec.window)
         total += 6.0 * (attention + mlp) + 12.0 * spec.heads * spec.head_dim * keys
     return total

@@ -1,4 +1,4 @@
-"""The decoder-only language model: embedding, trunk, final norm, head."""
+"""Decoders and encoders: embedding, trunk, final norm, head."""
 
 from __future__ import annotations
 
@@ -9,30 +9,38 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from t5x_style.models.config import DecoderConfig, DtypePolicy
+from t5x_style.models.config import DecoderConfig, DtypePolicy, TransformerConfig
 from t5x_style.models.layers.attention import Context
-from t5x_style.models.layers.embedding import Embedding, Head
+from t5x_style.models.layers.embedding import Embedding, Head, HeadTransform, InputEmbedding
 from t5x_style.models.layers.masks import Sight
 from t5x_style.models.layers.norms import Norm
 from t5x_style.models.layers.positions import rope
 from t5x_style.models.stack import Trunk
 
 
-class Decoder(nnx.Module):
-    """Tokens to hidden states; `model.head.logits(hidden)` turns them into vocabulary scores."""
+class Transformer(nnx.Module):
+    """What Decoder and Encoder share: the parts, the head, the rotary tables."""
 
-    def __init__(self, config: DecoderConfig, *, policy: DtypePolicy, rngs: nnx.Rngs):
+    def __init__(self, config: TransformerConfig, *, policy: DtypePolicy, rngs: nnx.Rngs):
         size, width, init = config.padded_vocab_size, config.embed_dim, config.init
         stddev = width**-0.5 if init.stddev is None else init.stddev
         self.config = config
         self.policy = policy
-        self.embedding = Embedding(size, width, policy=policy, rngs=rngs, stddev=stddev)
+        self.embedding = InputEmbedding(
+            size, width, config.embedding, policy=policy, rngs=rngs, stddev=stddev, scale=config.embedding_scale
+        )
         self.trunk = Trunk(config, policy=policy, rngs=rngs)
         final = config.final_norm
         self.final_norm = None if final is None else Norm(final, width, axis="embed", policy=policy)
-        tied = config.tied_embeddings
-        self.unembedding = None if tied else Embedding(size, width, policy=policy, rngs=rngs, stddev=stddev)
-        bias = jnp.zeros((size,), policy.dtype("params")) if config.head.bias else None
+        spec, tied = config.head, config.tied_embeddings
+        columns = width if config.embedding.dim is None or spec.transform is None else config.embedding.dim
+        self.unembedding = None if tied else Embedding(size, columns, policy=policy, rngs=rngs, stddev=stddev)
+        self.head_transform = (
+            None
+            if spec.transform is None
+            else HeadTransform(spec, width, columns, policy=policy, rngs=rngs, stddev=init.stddev)
+        )
+        bias = jnp.zeros((size,), policy.dtype("params")) if spec.bias else None
         self.head_bias = None if bias is None else nnx.Param(bias, out_sharding=("vocab",))
 
     @property
@@ -45,7 +53,19 @@ class Decoder(nnx.Module):
             bias=self.head_bias,
             vocab_size=self.config.vocab_size,
             policy=self.policy,
+            transform=self.head_transform,
         )
+
+    def rotations(self, positions: jax.Array) -> dict:
+        """Rotary tables of positions [B, L] (or [B, L, 2], see RopeSpec) by (spec, head_dim)."""
+        wanted = {(layer.attention.rope, layer.attention.head_dim) for layer in self.config.layers}
+        return {(spec, dim): rope.tables(positions, spec, dim) for spec, dim in wanted if spec is not None}
+
+
+class Decoder(Transformer):
+    """Tokens to hidden states; `model.head.logits(hidden)` turns them into vocabulary scores."""
+
+    config: DecoderConfig
 
     def __call__(
         self,
@@ -55,16 +75,20 @@ class Decoder(nnx.Module):
         positions: jax.Array | None = None,
         causal_attention: jax.Array | None = None,
         cache: Any = None,
+        return_losses: bool = False,
     ) -> Any:
         """Hidden states after the final norm.
 
         Args:
           tokens: [B, L] int ids.
           segment_ids: [B, L] int; tokens see only their own segment, 0 is padding. None: one segment.
-          positions: [B, L] int for the position encoding. None: 0, 1, 2, ... (after what the cache holds).
+          positions: [B, L] int for the position encoding ([B, L, 2] for two-dimensional rotary positions). None: 0, 1,
+            2, ... (after what the cache holds).
           causal_attention: [B, L]; nonzero positions of a segment see each other in both directions (prefix LM).
           cache: a decoding.cache.KVCache with room for L more tokens; all rows write at the same slot, and
             row offsets are padding (segment 0) on the left.
+
+          return_losses: without a cache, gives (hidden, losses) with the routers' losses, {} without experts.
 
         Returns:
           hidden [B, L, embed] in the compute dtype; with a cache (hidden, the advanced cache).
@@ -83,20 +107,15 @@ class Decoder(nnx.Module):
             if causal_attention is not None:
                 empty = jnp.zeros((tokens.shape[0], slots), causal_attention.dtype)
                 key_prefix = jax.lax.dynamic_update_slice(empty, causal_attention, (0, index))
+        places = steps[None] if positions is None else positions
         context = Context(
             sight=Sight(steps, key_index, segment_ids, key_segments, causal_attention, key_prefix),
-            rotations=self._rotations(steps[None] if positions is None else positions),
+            rotations=self.rotations(places),
             cache_index=index,
         )
-        x_BLD = self.embedding(tokens)
-        if self.config.embedding_scale is not None:
-            x_BLD = x_BLD * jnp.asarray(self.config.embedding_scale, x_BLD.dtype)
-        x_BLD, layers = self.trunk(x_BLD, context, None if cache is None else cache.layers)
+        x_BLD = self.embedding.embed(tokens, places if places.ndim == 2 else places[..., 0])
+        x_BLD, layers, losses = self.trunk(x_BLD, context, None if cache is None else cache.layers)
         hidden_BLD = x_BLD if self.final_norm is None else self.final_norm(x_BLD)
         if cache is None:
-            return hidden_BLD
+            return (hidden_BLD, losses) if return_losses else hidden_BLD
         return hidden_BLD, dataclasses.replace(cache, layers=layers, segment_ids=key_segments, index=index + length)
-
-    def _rotations(self, positions: jax.Array) -> dict:
-        wanted = {(layer.attention.rope, layer.attention.head_dim) for layer in self.config.layers}
-        return {(spec, dim): rope.tables(positions, spec, dim) for spec, dim in wanted if spec is not None}

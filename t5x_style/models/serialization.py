@@ -19,11 +19,18 @@ _TYPES: dict[str, type] = {
     cls.__name__: cls
     for cls in (
         parts.DecoderConfig,
+        parts.EncoderConfig,
+        parts.EncoderDecoderConfig,
+        parts.TransformerConfig,
         parts.DtypePolicy,
         parts.Segment,
         parts.LayerSpec,
         parts.AttentionSpec,
         parts.MlpSpec,
+        parts.MoeSpec,
+        parts.EmbeddingSpec,
+        parts.PositionSpec,
+        parts.RelativeBiasSpec,
         parts.NormSpec,
         parts.RopeSpec,
         parts.RopeScaling,

@@ -6,16 +6,21 @@ weights). Checkpoints always have this layout; how the trunk runs is a matter of
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
-from t5x_style.models.config import DecoderConfig, DtypePolicy, LayerSpec, Segment
+from t5x_style.models.config import DtypePolicy, LayerSpec, MoeSpec, Segment, TransformerConfig
 from t5x_style.models.layers.attention import Context, LayerCache
 from t5x_style.models.layers.block import Block
+from t5x_style.models.layers.moe import LOSS_NAMES, Losses
+from t5x_style.models.layers.positions.distance_bias import RelativeBias
 
+Carry = tuple[jax.Array, Losses]  # what goes from layer to layer
 LAYERS = "layers"  # logical name of the stacking axis
 
 _REMAT_POLICIES: dict[str, Any] = {
@@ -38,24 +43,27 @@ class TrunkSegment(nnx.Module):
 
         self.layers = nnx.List([stacked(spec) for spec in segment.pattern])
 
-    def run(self, x_BLD: jax.Array, context: Context, *, scan: bool, remat: str) -> jax.Array:
-        """[B, L, embed] -> [B, L, embed] through every layer, without a cache."""
+    def run(self, x_BLD: jax.Array, context: Context, *, scan: bool, remat: str) -> tuple[jax.Array, Losses]:
+        """[B, L, embed] -> ([B, L, embed], the routers' losses added up) through every layer, without a cache."""
         split = [nnx.split(block) for block in self.layers]
         scanned = scan and self.segment.repeats > 1
         applied = [_layer_function(graphdef, context, remat, scanned) for graphdef, _ in split]
         states = tuple(state for _, state in split)
 
-        def body(carry: jax.Array, slices: Sequence[Any] | None) -> tuple[jax.Array, None]:
+        def body(carry: Carry, slices: Sequence[Any] | None) -> tuple[Carry, None]:
+            x_BLD, losses = carry
             for apply, state in zip(applied, states if slices is None else slices):
-                carry = apply(state, carry)
-            return carry, None
+                x_BLD, own = apply(state, x_BLD)
+                losses = add_losses(losses, own)
+            return (x_BLD, losses), None
 
+        carry: Carry = x_BLD, no_losses(self.segment.pattern)
         if scanned:
-            return jax.lax.scan(body, x_BLD, None if self.segment.shared else states, self.segment.repeats)[0]
+            return jax.lax.scan(body, carry, None if self.segment.shared else states, self.segment.repeats)[0]
         rows = [None] * self.segment.repeats if self.segment.shared else unstack(states, self.segment.repeats)
         for row in rows:
-            x_BLD, _ = body(x_BLD, row)
-        return x_BLD
+            carry, _ = body(carry, row)
+        return carry
 
     def blocks(self) -> Iterator[Block]:
         """Every layer as a Block of its own, in the order they run (slices of the stacks)."""
@@ -77,18 +85,20 @@ class UnstackedSegment(nnx.Module):
         """Every layer, in the order they run."""
         return iter(self.layers)
 
-    def run(self, x_BLD: jax.Array, context: Context, *, scan: bool, remat: str) -> jax.Array:
+    def run(self, x_BLD: jax.Array, context: Context, *, scan: bool, remat: str) -> tuple[jax.Array, Losses]:
         """As TrunkSegment.run; always unrolled, and nothing is recomputed: this form is for inference."""
         del scan, remat
+        losses: Losses = {}
         for block in self.layers:
-            x_BLD, _ = block(x_BLD, context)
-        return x_BLD
+            x_BLD, _, own = block(x_BLD, context)
+            losses = add_losses(losses, own)
+        return x_BLD, losses
 
 
 class Trunk(nnx.Module):
     """All segments, in order."""
 
-    def __init__(self, config: DecoderConfig, *, policy: DtypePolicy, rngs: nnx.Rngs):
+    def __init__(self, config: TransformerConfig, *, policy: DtypePolicy, rngs: nnx.Rngs):
         gain = (2 * len(config.layers)) ** -0.5 if config.init.depth_scaled else 1.0
 
         def make_block(spec: LayerSpec, layer_rngs: nnx.Rngs) -> Block:
@@ -104,28 +114,63 @@ class Trunk(nnx.Module):
         self.scan = config.scan
         self.remat = config.remat
         self.segments = nnx.List([TrunkSegment(segment, make_block, rngs=rngs) for segment in config.segments])
+        heads, bias = config.layers[0].attention.heads, config.relative_bias
+        stddev = config.embed_dim**-0.5 if config.init.stddev is None else config.init.stddev
+        self.relative_bias = (
+            None if bias is None else RelativeBias(bias, heads, policy=policy, rngs=rngs, stddev=stddev)
+        )
 
     def __call__(
-        self, x_BLD: jax.Array, context: Context, caches: Sequence[LayerCache] | None = None
-    ) -> tuple[jax.Array, tuple[LayerCache, ...] | None]:
-        """[B, L, embed] -> ([B, L, embed], updated caches, one a layer, or None)."""
+        self,
+        x_BLD: jax.Array,
+        context: Context,
+        caches: Sequence[LayerCache] | None = None,
+        crossed: Sequence[LayerCache] | None = None,
+    ) -> tuple[jax.Array, tuple[LayerCache, ...] | None, Losses]:
+        """[B, L, embed] -> ([B, L, embed], updated caches, one a layer, or None, the routers' losses added up).
+
+        Args:
+          crossed: the encoder's keys and values, one pair a layer, for decoding with an encoder.
+        """
+        if self.relative_bias is not None:
+            context = dataclasses.replace(context, bias=self.relative_bias)
+        losses: Losses = {}
         if caches is None:
             for segment in self.segments:
-                x_BLD = segment.run(x_BLD, context, scan=self.scan, remat=self.remat)
-            return x_BLD, None
-        written = []
-        blocks = (block for segment in self.segments for block in segment.blocks())
-        for block, cache in zip(blocks, caches, strict=True):
-            x_BLD, new = block(x_BLD, context, cache)
+                x_BLD, own = segment.run(x_BLD, context, scan=self.scan, remat=self.remat)
+                losses = add_losses(losses, own)
+            return x_BLD, None, losses
+        written: list[LayerCache] = []
+        for index, (block, cache) in enumerate(zip(self.blocks(), caches, strict=True)):
+            x_BLD, new, own = block(x_BLD, context, cache, None if crossed is None else crossed[index])
+            losses = add_losses(losses, own)
+            assert new is not None
             written.append(new)
-        return x_BLD, tuple(written)
+        return x_BLD, tuple(written), losses
+
+    def blocks(self) -> Iterator[Block]:
+        """Every layer, in the order they run."""
+        return (block for segment in self.segments for block in segment.blocks())
+
+
+def no_losses(layers: Sequence[LayerSpec]) -> Losses:
+    """Zeros for every loss that routers among `layers` give; {} without experts."""
+    if not any(isinstance(layer.mlp, MoeSpec) for layer in layers):
+        return {}
+    return {name: jnp.zeros((), jnp.float32) for name in LOSS_NAMES}
+
+
+def add_losses(one: Losses, other: Losses) -> Losses:
+    """Adds what both have; a layer without experts adds nothing."""
+    return {name: one.get(name, 0.0) + other.get(name, 0.0) for name in {**one, **other}}
 
 
 def _layer_function(
     graphdef: Any, context: Context, remat: str, scanned: bool
-) -> Callable[[Any, jax.Array], jax.Array]:
-    def apply(state: Any, x_BLD: jax.Array) -> jax.Array:
-        return nnx.merge(graphdef, state)(x_BLD, context)[0]
+) -> Callable[[Any, jax.Array], tuple[jax.Array, Losses]]:
+    def apply(state: Any, x_BLD: jax.Array) -> tuple[jax.Array, Losses]:
+        x_BLD, _, losses = nnx.merge(graphdef, state)(x_BLD, context)
+        return x_BLD, losses
 
     if remat == "none":
         return apply

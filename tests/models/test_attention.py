@@ -103,9 +103,9 @@ def test_gradient_equals_autodiff_of_plain_softmax(name):
 
 def test_blocks_cover_every_visible_key():
     form = blockwise.Form(True, 10, None, jnp.dtype("float32"))
-    assert list(blockwise.blocks(130, form)) == [
+    assert list(blockwise.blocks(130, 130, form)) == [
         (slice(0, 64), slice(0, 64)),
         (slice(64, 128), slice(55, 128)),
         (slice(128, 130), slice(119, 130)),
     ]
-    assert len(list(blockwise.blocks(100_000, form))) == blockwise.MAX_BLOCKS
+    assert len(list(blockwise.blocks(100_000, 100_000, form))) == blockwise.MAX_BLOCKS

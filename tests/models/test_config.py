@@ -23,7 +23,7 @@ from t5x_style.models.presets.llama import llama
         (lambda: parts.MlpSpec(8, activation="swish"), "choose one of silu"),
         (lambda: parts.NormSpec(epsilon=0.0), "epsilon"),
         (lambda: parts.Segment((), 2), "empty"),
-        (lambda: parts.RopeScaling("yarn"), "choose one of linear, llama3"),
+        (lambda: parts.RopeScaling("ntk"), "choose one of linear, dynamic, llama3, yarn"),
         (lambda: parts.RopeScaling("linear", 0.5), "at least 1"),
         (lambda: parts.DtypePolicy(compute="float8"), "choose one of float32"),
         (lambda: llama(32, 30, 2, 4), "embed_dim 30 does not divide over 4 heads"),

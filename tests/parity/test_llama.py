@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from t5x_style.huggingface import llama_weights
+from t5x_style.huggingface import weight_map
+from t5x_style.huggingface.families.llama import weight_map as rules
 from t5x_style.losses.cross_entropy import cross_entropy
 from t5x_style.models import build
 from t5x_style.models import config as parts
@@ -95,7 +96,8 @@ def pair(**changes):
     )
     weights = {name: value.detach().numpy() for name, value in theirs.named_parameters()}
     model = build(config)
-    for path, value in llama_weights.from_huggingface(config, weights).items():
+    shapes = {path: value.shape for path, value in flat(nnx.state(model, nnx.Param)).items()}
+    for path, value in weight_map.read(weights, rules(config), shapes):
         find(model, path).set_value(jnp.asarray(value))
     return theirs, weights, config, model
 
@@ -136,7 +138,7 @@ def test_logits_and_gradients(name):
 
     value, gradient = jax.value_and_grad(loss)(state)
     assert float(value) == pytest.approx(float(result.loss), abs=TOLERANCE)
-    ours = llama_weights.to_huggingface(config, flat(gradient))
+    ours = dict(weight_map.write(flat(gradient), rules(config)))
     expected = {name: parameter.grad.numpy() for name, parameter in theirs.named_parameters()}
     assert set(ours) == set(expected)
     for tensor, value in ours.items():
@@ -146,7 +148,7 @@ def test_logits_and_gradients(name):
 @pytest.mark.parametrize("name", ["gqa", "tied", "biases"])
 def test_import_export_is_bit_identical(name):
     _, weights, config, model = pair(**CASES[name])
-    exported = llama_weights.to_huggingface(config, flat(nnx.state(model)))
+    exported = dict(weight_map.write(flat(nnx.state(model)), rules(config)))
     assert set(exported) == set(weights)
     for tensor, value in exported.items():
         np.testing.assert_array_equal(value, weights[tensor])

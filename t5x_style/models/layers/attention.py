@@ -1,4 +1,4 @@
-"""Self-attention: multi-head, grouped and multi-query, with packed segments, windows and a key/value cache.
+"""Attention to itself or to an encoder: multi-head, grouped, multi-query; packed segments, windows, a cache.
 
 Array suffixes: B batch, L queries, S keys, D embed, H query heads, G key/value heads, R = H / G, K head_dim.
 """
@@ -6,7 +6,7 @@ Array suffixes: B batch, L queries, S keys, D embed, H query heads, G key/value 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from t5x_style.models.config import AttentionSpec, DtypePolicy, RopeSpec
 from t5x_style.models.layers import blockwise, masks
 from t5x_style.models.layers.linear import Linear
 from t5x_style.models.layers.norms import Norm
-from t5x_style.models.layers.positions import rope
+from t5x_style.models.layers.positions import distance_bias, rope
 
 LayerCache = tuple[jax.Array, jax.Array]  # keys and values, each [B, S, G, K]
 
@@ -28,18 +28,30 @@ class Context:
 
     Attributes:
       sight: makes the masks. rotations: rotary tables by (spec, head_dim).
+      bias: gives the relative bias [H, distances] of int distances (T5); None without one.
       cache_index: slot at which new keys and values are written; None without a cache.
+      encoder_BSD: what cross-attention looks at; None in models without it, and in decoding, which keeps the keys and
+        values that were made of it.
+      cross_sight: makes the masks of cross-attention.
     """
 
     sight: masks.Sight
     rotations: Mapping[tuple[RopeSpec, int], rope.Tables]
+    bias: Callable[[jax.Array], jax.Array] | None = None
     cache_index: jax.Array | None = None
+    encoder_BSD: jax.Array | None = None
+    cross_sight: masks.Sight | None = None
 
 
 def attend_cached(
-    q_BGRLK: jax.Array, k_BSGK: jax.Array, v_BSGK: jax.Array, sight: masks.Sight, form: blockwise.Form
+    q_BGRLK: jax.Array,
+    k_BSGK: jax.Array,
+    v_BSGK: jax.Array,
+    sight: masks.Sight,
+    form: blockwise.Form,
+    bias_GRLS: jax.Array | None = None,
 ) -> jax.Array:
-    """softmax(q k^T) v over all S slots of a cache; grouped keys and values are never repeated.
+    """softmax(q k^T + bias) v over all S slots of a cache; grouped keys and values are never repeated.
 
     Returns:
       [B, G, R, L, K] in the dtype of v.
@@ -47,6 +59,8 @@ def attend_cached(
     scores_BGRLS = jnp.einsum("BGRLK,BSGK->BGRLS", q_BGRLK, k_BSGK, preferred_element_type=form.softmax_dtype)
     if form.softcap is not None:
         scores_BGRLS = form.softcap * jnp.tanh(scores_BGRLS / form.softcap)
+    if bias_GRLS is not None:
+        scores_BGRLS = scores_BGRLS + bias_GRLS.astype(scores_BGRLS.dtype)
     mask_BLS = masks.visible(sight, causal=form.causal, window=form.window)
     if mask_BLS is not None:
         # The lowest finite number, not -inf: a padded row that sees nothing stays finite.
@@ -104,33 +118,99 @@ class Attention(nnx.Module):
     ) -> tuple[jax.Array, LayerCache | None]:
         """[B, L, embed] -> ([B, L, embed], the cache with these keys and values written at `cache_index`)."""
         spec = self.spec
-        q_BLHK = mesh.constrain(self.query(x_BLD), ("act_batch", "act_length", "act_heads", None))
-        k_BLGK = mesh.constrain(self.key(x_BLD), ("act_batch", None, "act_kv_heads", None))
-        v_BLGK = mesh.constrain(self.value(x_BLD), ("act_batch", None, "act_kv_heads", None))
-        if self.query_norm is not None and self.key_norm is not None:
-            q_BLHK, k_BLGK = self.query_norm(q_BLHK), self.key_norm(k_BLGK)
+        q_BLHK = self._queries(x_BLD)
+        k_BLGK, v_BLGK = self.keys_values(x_BLD)
         if spec.rope is not None:
             turn = context.rotations[spec.rope, spec.head_dim]
-            q_BLHK, k_BLGK = rope.apply(q_BLHK, turn), rope.apply(k_BLGK, turn)
-        batch, length, heads, dim = q_BLHK.shape
-        form = blockwise.Form(
-            causal=spec.causal,
-            window=spec.window,
-            softcap=spec.logit_softcap,
-            softmax_dtype=self.policy.dtype("softmax"),
-            prefix=context.sight.query_prefix is not None,
-        )
-        scale = spec.head_dim**-0.5 if spec.scale is None else spec.scale
-        q_BLGRK = (q_BLHK * scale).reshape(batch, length, spec.kv_heads, heads // spec.kv_heads, dim)
-        q_BGRLK = q_BLGRK.transpose(0, 2, 3, 1, 4)
+            q_BLHK, k_BLGK = rope.apply(q_BLHK, turn, spec.rope), rope.apply(k_BLGK, turn, spec.rope)
+        form = self._form(prefix=context.sight.query_prefix is not None)
+        q_BGRLK = self._grouped(q_BLHK)
         if cache is None:
-            k_BGLK, v_BGLK = k_BLGK.transpose(0, 2, 1, 3), v_BLGK.transpose(0, 2, 1, 3)
-            out_BGRLK = blockwise.attend(q_BGRLK, k_BGLK, v_BGLK, context.sight, form)
+            out_BGRLK = self._blockwise(q_BGRLK, k_BLGK, v_BLGK, context.sight, form, self._bias(context))
         else:
             start = (0, context.cache_index, 0, 0)
             k_BSGK = jax.lax.dynamic_update_slice(cache[0], k_BLGK.astype(cache[0].dtype), start)
             v_BSGK = jax.lax.dynamic_update_slice(cache[1], v_BLGK.astype(cache[1].dtype), start)
             cache = (k_BSGK, v_BSGK)
-            out_BGRLK = attend_cached(q_BGRLK, k_BSGK, v_BSGK, context.sight, form)
-        out_BLHK = out_BGRLK.transpose(0, 3, 1, 2, 4).reshape(batch, length, heads, dim)
-        return self.output(mesh.constrain(out_BLHK, ("act_batch", "act_length", "act_heads", None))), cache
+            bias_GRLS = self._bias_of_slots(context)
+            out_BGRLK = attend_cached(q_BGRLK, k_BSGK, v_BSGK, context.sight, form, bias_GRLS)
+        return self._projected(out_BGRLK), cache
+
+    def cross(self, x_BLD: jax.Array, context: Context, crossed: LayerCache | None = None) -> jax.Array:
+        """[B, L, embed] -> [B, L, embed], looking at the encoder, whose keys and values may be computed before."""
+        assert context.cross_sight is not None
+        q_BGRLK = self._grouped(self._queries(x_BLD))
+        form = self._form(prefix=False)
+        if crossed is not None:
+            out_BGRLK = attend_cached(q_BGRLK, *crossed, context.cross_sight, form)
+        else:
+            assert context.encoder_BSD is not None
+            keys, values = self.keys_values(context.encoder_BSD)
+            out_BGRLK = self._blockwise(q_BGRLK, keys, values, context.cross_sight, form, None)
+        return self._projected(out_BGRLK)
+
+    def keys_values(self, x_BSD: jax.Array) -> LayerCache:
+        """Keys, normalised where the spec says so and not yet turned, and values, each [B, S, G, K]."""
+        k_BSGK = mesh.constrain(self.key(x_BSD), ("act_batch", None, "act_kv_heads", None))
+        v_BSGK = mesh.constrain(self.value(x_BSD), ("act_batch", None, "act_kv_heads", None))
+        return k_BSGK if self.key_norm is None else self.key_norm(k_BSGK), v_BSGK
+
+    def _queries(self, x_BLD: jax.Array) -> jax.Array:
+        q_BLHK = mesh.constrain(self.query(x_BLD), ("act_batch", "act_length", "act_heads", None))
+        return q_BLHK if self.query_norm is None else self.query_norm(q_BLHK)
+
+    def _form(self, prefix: bool) -> blockwise.Form:
+        spec = self.spec
+        return blockwise.Form(
+            causal=spec.causal,
+            window=spec.window,
+            softcap=spec.logit_softcap,
+            softmax_dtype=self.policy.dtype("softmax"),
+            prefix=prefix,
+        )
+
+    def _grouped(self, q_BLHK: jax.Array) -> jax.Array:
+        """Scaled queries as [B, G, R, L, K]."""
+        spec = self.spec
+        batch, length, heads, dim = q_BLHK.shape
+        scale = spec.head_dim**-0.5 if spec.scale is None else spec.scale
+        q_BLGRK = (q_BLHK * scale).reshape(batch, length, spec.kv_heads, heads // spec.kv_heads, dim)
+        return q_BLGRK.transpose(0, 2, 3, 1, 4)
+
+    def _blockwise(
+        self,
+        q_BGRLK: jax.Array,
+        k_BSGK: jax.Array,
+        v_BSGK: jax.Array,
+        sight: masks.Sight,
+        form: blockwise.Form,
+        bias: Callable[[jax.Array], jax.Array] | None,
+    ) -> jax.Array:
+        queries, keys = q_BGRLK.shape[3], k_BSGK.shape[1]
+        bias_GRD = None if bias is None else bias(jnp.arange(1 - queries, keys, dtype=jnp.int32))
+        k_BGSK, v_BGSK = k_BSGK.transpose(0, 2, 1, 3), v_BSGK.transpose(0, 2, 1, 3)
+        return blockwise.attend(q_BGRLK, k_BGSK, v_BGSK, sight, form, bias_GRD)
+
+    def _bias(self, context: Context) -> Callable[[jax.Array], jax.Array] | None:
+        """Gives [G, R, *distances.shape] of int distances (key slot - query slot), or None."""
+        heads = (self.spec.kv_heads, self.spec.heads // self.spec.kv_heads)
+        if self.spec.alibi:
+            return lambda distances: distance_bias.alibi(self.spec.heads, distances).reshape(*heads, -1)
+        if context.bias is not None:
+            shared = context.bias
+            return lambda distances: shared(distances).reshape(*heads, -1)
+        return None
+
+    def _bias_of_slots(self, context: Context) -> jax.Array | None:
+        """[G, R, L, S] for queries and keys at any slots."""
+        bias = self._bias(context)
+        if bias is None:
+            return None
+        distances = context.sight.key_index[None, :] - context.sight.query_index[:, None]
+        flat = bias(distances.reshape(-1))
+        return flat.reshape(*flat.shape[:2], *distances.shape)
+
+    def _projected(self, out_BGRLK: jax.Array) -> jax.Array:
+        batch, groups, each, length, dim = out_BGRLK.shape
+        out_BLHK = out_BGRLK.transpose(0, 3, 1, 2, 4).reshape(batch, length, groups * each, dim)
+        return self.output(mesh.constrain(out_BLHK, ("act_batch", "act_length", "act_heads", None)))

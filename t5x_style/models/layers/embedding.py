@@ -7,8 +7,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from t5x_style import mesh
-from t5x_style.models.config import DtypePolicy, HeadSpec
-from t5x_style.models.layers.linear import truncated_normal
+from t5x_style.models.config import DtypePolicy, EmbeddingSpec, HeadSpec
+from t5x_style.models.layers.activations import ACTIVATIONS
+from t5x_style.models.layers.linear import Linear, truncated_normal
+from t5x_style.models.layers.norms import Norm
 
 # Logit of a padded id: exp() of it is 0 beside any real logit, and it stays finite in every float format but
 # float16, in which it is clipped to the lowest finite number.
@@ -31,6 +33,98 @@ class Embedding(nnx.Module):
         return mesh.constrain(rows_BLD, ("act_batch", "act_length", "act_embed"))
 
 
+class InputEmbedding(Embedding):
+    """Token embedding with the parts of an EmbeddingSpec: factors, token types, positions, norm."""
+
+    def __init__(
+        self,
+        size: int,
+        embed_dim: int,
+        spec: EmbeddingSpec,
+        *,
+        policy: DtypePolicy,
+        rngs: nnx.Rngs,
+        stddev: float,
+        scale: float | None = None,
+    ):
+        width = embed_dim if spec.dim is None else spec.dim
+        super().__init__(size, width, policy=policy, rngs=rngs, stddev=stddev)
+        self.spec = spec
+        self.scale = scale
+        learned = spec.positions is not None and spec.positions.kind == "learned"
+        rows = spec.positions.length if spec.positions is not None else 0
+
+        def rows_of(count: int) -> Rows:
+            return Rows(count, width, policy=policy, rngs=rngs, stddev=stddev)
+
+        self.types = rows_of(spec.types) if spec.types else None
+        self.positions = rows_of(rows) if learned else None
+        self.norm = None if spec.norm is None else Norm(spec.norm, width, axis="embed", policy=policy)
+        dense = {"axes": (None, "embed"), "policy": policy, "rngs": rngs, "stddev": stddev}
+        self.projection = Linear((width,), (embed_dim,), bias=True, **dense) if width != embed_dim else None
+
+    def embed(self, tokens_BL: jax.Array, positions_BL: jax.Array, types_BL: jax.Array | None = None) -> jax.Array:
+        """[B, L] ids, positions ([1, L] for all rows alike) and token types (None: all 0) -> [B, L, embed]."""
+        x_BLD = self(tokens_BL)
+        if self.scale is not None:
+            x_BLD = x_BLD * jnp.asarray(self.scale, x_BLD.dtype)
+        if self.types is not None:
+            x_BLD = x_BLD + self.types(jnp.zeros_like(tokens_BL) if types_BL is None else types_BL)
+        where = self.spec.positions
+        if where is not None:
+            shifted = positions_BL + where.offset
+            if self.positions is not None:
+                x_BLD = x_BLD + self.positions(shifted)
+            else:
+                x_BLD = x_BLD + sinusoidal(shifted, x_BLD.shape[-1]).astype(x_BLD.dtype)
+        if self.norm is not None:
+            x_BLD = self.norm(x_BLD)
+        return x_BLD if self.projection is None else self.projection(x_BLD)
+
+
+class Rows(nnx.Module):
+    """A small table [rows, embed], replicated over the vocabulary's devices: positions, token types."""
+
+    def __init__(self, rows: int, embed_dim: int, *, policy: DtypePolicy, rngs: nnx.Rngs, stddev: float):
+        self.policy = policy
+        table = truncated_normal(rngs.params(), (rows, embed_dim), stddev, policy.dtype("params"))
+        self.table = nnx.Param(table, out_sharding=(None, "embed"))
+
+    def __call__(self, index: jax.Array) -> jax.Array:
+        """Rows by index, in the compute dtype; an index beyond the table gives NaN."""
+        return jnp.take(self.table[...], index, axis=0).astype(self.policy.dtype("compute"))
+
+
+def sinusoidal(positions_BL: jax.Array, dim: int) -> jax.Array:
+    """[B, L, dim] float32: sines in the first half, cosines in the second, wavelengths 2 pi to 10000 * 2 pi.
+
+    Vaswani et al. 2017, section 3.5, with the two halves side by side as in tensor2tensor's code.
+    """
+    half = (dim + 1) // 2
+    rates = 10000.0 ** (-jnp.arange(half, dtype=jnp.float32) / max(half - 1, 1))
+    angles = positions_BL.astype(jnp.float32)[..., None] * rates
+    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)[..., :dim]
+
+
+class HeadTransform(nnx.Module):
+    """The masked-LM heads' dense layer, activation and norm before the table (Devlin et al. 2019, released code)."""
+
+    def __init__(
+        self, spec: HeadSpec, embed_dim: int, width: int, *, policy: DtypePolicy, rngs: nnx.Rngs, stddev: float | None
+    ):
+        assert spec.transform is not None
+        self.activation = ACTIVATIONS[spec.transform]
+        axes = ("embed", None)
+        self.dense = Linear((embed_dim,), (width,), axes=axes, policy=policy, rngs=rngs, bias=True, stddev=stddev)
+        norm = spec.transform_norm
+        self.norm = None if norm is None else Norm(norm, width, axis="embed", policy=policy)
+
+    def __call__(self, hidden: jax.Array) -> jax.Array:
+        """[..., embed] -> [..., width of the table]."""
+        hidden = self.activation(self.dense(hidden))
+        return hidden if self.norm is None else self.norm(hidden)
+
+
 class Head(nnx.Module):
     """Vocabulary scores of hidden states.
 
@@ -47,8 +141,10 @@ class Head(nnx.Module):
         bias: nnx.Param | None,
         vocab_size: int,
         policy: DtypePolicy,
+        transform: HeadTransform | None = None,
     ):
         self.spec = spec
+        self.transform = transform
         self.policy = policy
         self.vocab_size = vocab_size
         self.table = table
@@ -57,7 +153,11 @@ class Head(nnx.Module):
     def logits(self, hidden: jax.Array) -> jax.Array:
         """[..., embed] -> [..., padded vocab] in the logits dtype; padded ids get PADDED_LOGIT."""
         compute, dtype = self.policy.dtype("compute"), self.policy.dtype("logits")
+        if self.transform is not None:
+            hidden = self.transform(hidden)
         table_VD = self.table[...].astype(compute)
+        if self.spec.normalized:
+            table_VD = table_VD / jnp.maximum(jnp.linalg.norm(table_VD, axis=-1, keepdims=True), 1e-12)
         contract = ((hidden.ndim - 1,), (1,))
         scores = jax.lax.dot_general(
             hidden.astype(compute), table_VD, (contract, ((), ())), preferred_element_type=dtype

@@ -37,7 +37,7 @@ class Linear(nnx.Module):
         inputs: Sequence[int],
         outputs: Sequence[int],
         *,
-        axes: tuple[str, ...],
+        axes: tuple[str | None, ...],
         policy: DtypePolicy,
         rngs: nnx.Rngs,
         bias: bool = False,

@@ -7,14 +7,8 @@ from flax import nnx
 
 from t5x_style import mesh
 from t5x_style.models.config import DtypePolicy, MlpSpec
+from t5x_style.models.layers.activations import ACTIVATIONS
 from t5x_style.models.layers.linear import Linear
-
-_ACTIVATIONS = {
-    "silu": jax.nn.silu,
-    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
-    "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
-    "relu": jax.nn.relu,
-}
 
 
 class Mlp(nnx.Module):
@@ -58,7 +52,7 @@ class Mlp(nnx.Module):
 
     def __call__(self, x_BLD: jax.Array) -> jax.Array:
         """[B, L, embed] -> [B, L, embed]."""
-        activation = _ACTIVATIONS[self.spec.activation]
+        activation = ACTIVATIONS[self.spec.activation]
         up_BLM = self.up(x_BLD)  # M: hidden size
         hidden_BLM = activation(up_BLM) if self.gate is None else activation(self.gate(x_BLD)) * up_BLM
         return self.down(mesh.constrain(hidden_BLM, ("act_batch", "act_length", "act_mlp")))

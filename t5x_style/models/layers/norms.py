@@ -19,7 +19,7 @@ class Norm(nnx.Module):
         self.spec = spec
         self.policy = policy
         dtype = policy.dtype("params")
-        self.scale = nnx.Param(jnp.ones((size,), dtype), out_sharding=(axis,))
+        self.scale = nnx.Param(jnp.full((size,), 1.0 - spec.scale_offset, dtype), out_sharding=(axis,))
         self.bias = nnx.Param(jnp.zeros((size,), dtype), out_sharding=(axis,)) if spec.kind == "layernorm" else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -28,7 +28,8 @@ class Norm(nnx.Module):
         if self.spec.kind == "layernorm":
             x = x - jnp.mean(x, axis=-1, keepdims=True)
         y = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + self.spec.epsilon)
-        y = y * self.scale[...].astype(x.dtype)
+        scale = self.scale[...].astype(x.dtype)
+        y = y * (scale + self.spec.scale_offset if self.spec.scale_offset else scale)
         if self.bias is not None:
             y = y + self.bias[...].astype(x.dtype)
         return y.astype(self.policy.dtype("compute"))

@@ -1,10 +1,10 @@
-"""Whole pipeline from WARC to deduplicated documents: pages per second and core against datatrove, and 1 to 2 processes.
+"""Whole pipeline from WARC to deduplicated documents: pages/s and core against datatrove, and 1 to 2 processes.
 
     python -m benchmarks.web_pipeline --input 'pages-*.warc.gz' --peer_python .venv-peers/bin/python [--copies 4]
 
 Both sides do what gin/web/fineweb.gin does: read, URL words, trafilatura, language, Gopher repetition, Gopher quality,
-C4, FineWeb rules, MinHash 14 x 8 with clustering. Each runs as its own command, start-up included, in the same run, with
-one process and with two. Ours runs a second time with the `auto` extractor. Wall time needs an otherwise idle machine.
+C4, FineWeb rules, MinHash 14 x 8 with clustering. Each runs as its own command, start-up included, in the same run,
+with one process and with two. Ours runs a second time with the `auto` extractor. Wall time needs an idle machine.
 The peer's environment is made by `make peers`.
 """
 
@@ -96,7 +96,9 @@ def peer(python: str, inputs: Path, folder: Path, workers: int, tasks: int, mode
     script = folder / "peer.py"
     script.write_text(PEER)
     wall, cpu = timed([python, str(script), str(inputs), str(output), str(workers), str(tasks), model], {**os.environ})
-    count = subprocess.run([python, "-c", COUNT, f"{output}/documents/*.gz"], capture_output=True, text=True, check=True)
+    count = subprocess.run(
+        [python, "-c", COUNT, f"{output}/documents/*.gz"], capture_output=True, text=True, check=True
+    )
     shutil.rmtree(output)
     return Cost(wall, cpu, int(count.stdout))
 
@@ -127,9 +129,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         runs: dict[str, list[Cost]] = {}
         for _ in range(arguments.repeats):
             for workers in (1, 2):
-                auto = ["--gin.Extract.method='auto'"]
-                runs.setdefault(f"ours, trafilatura, {workers}", []).append(ours(inputs, folder, workers, []))
-                runs.setdefault(f"ours, auto, {workers}", []).append(ours(inputs, folder, workers, auto))
+                for extractor in ("trafilatura", "auto"):
+                    cost = ours(inputs, folder, workers, [f"--gin.EXTRACTOR='{extractor}'"])
+                    runs.setdefault(f"ours, {extractor}, {workers}", []).append(cost)
                 if arguments.peer_python:
                     cost = peer(arguments.peer_python, folder / "in", folder, workers, len(inputs), packaged_model())
                     runs.setdefault(f"datatrove, {workers}", []).append(cost)
@@ -139,8 +141,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         workers = int(label.rsplit(" ", 1)[1])
         rate[label] = pages / wall / workers
         print(
-            f"{label} process(es): {wall:.1f} s wall, {cpu:.1f} s processor, {pages / wall / workers:.1f} pages/s/process, "
-            f"{costs[0].documents} documents of {pages} pages"
+            f"{label} process(es): {wall:.1f} s wall, {cpu:.1f} s processor, "
+            f"{pages / wall / workers:.1f} pages/s/process, {costs[0].documents} documents of {pages} pages"
         )
     for label in ("ours, trafilatura", "ours, auto", "datatrove"):
         if f"{label}, 2" in rate:

@@ -35,6 +35,8 @@ _SUPERSETS = {
     "iso8859-1": "cp1252",
     "iso8859-9": "cp1254",
 }
+# Python's codecs of text that are no encodings of pages; some refuse to replace what they cannot read.
+_NO_ENCODINGS = frozenset({"undefined", "idna", "punycode", "unicode-escape", "raw-unicode-escape", "utf-7"})
 # Unreadable share of the characters beyond ASCII at which a page is still damaged UTF-8: in UTF-8, another encoding's
 # text is unreadable nearly throughout, a page put together from two sources in a few places.
 _DAMAGED = 0.1
@@ -143,6 +145,7 @@ def _codec(label: str) -> str:
             name = codecs.lookup(label).name
         except LookupError:
             return ""
-        if not codecs.lookup(name)._is_text_encoding:  # hex, zlib and the like are codecs too
+        # hex, zlib and the like are codecs too
+        if not codecs.lookup(name)._is_text_encoding or name in _NO_ENCODINGS:
             return ""
     return _SUPERSETS.get(name, name)

@@ -148,3 +148,10 @@ def test_large_pages_are_quick():
     start = time.process_time()
     decode(b"<p>" + "naïve ".encode("cp1252") * 2_000_000)
     assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize("name", ["undefined", "idna", "punycode", "unicode_escape", "raw-unicode-escape", "utf-7"])
+def test_codecs_that_are_no_encodings_of_pages_count_as_none(name):
+    """`undefined` and `idna` refuse to replace what they cannot read: the page was lost."""
+    content = b"\xc9t\xe9 \x81 +AGE- \\u0041"
+    assert decode(content, name) == decode(content)

@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from t5x_style import mesh as meshes
 from t5x_style import models
 from t5x_style.losses.cross_entropy import cross_entropy
+from t5x_style.losses.routers import add_router_losses
 from t5x_style.training import checkpoints, parameters, randomness, state, step
 from t5x_style.training.run import TrainRun
 
@@ -41,13 +42,14 @@ def make_loss_function(run: TrainRun, graphdef: nnx.GraphDef, model_state: nnx.S
 
     def loss_function(params: parameters.Params, batch: dict[str, jax.Array]) -> tuple:
         model = parameters.merge(graphdef, model_state, params)
-        hidden = model(  # [B, L, D]
+        hidden, router_losses = model(  # [B, L, D]
             batch["decoder_input_tokens"],
             segment_ids=batch["decoder_segment_ids"],
             positions=batch["decoder_positions"],
             causal_attention=batch.get("decoder_causal_attention"),
+            return_losses=True,
         )
-        return cross_entropy(
+        sums = cross_entropy(
             model.head,
             hidden,
             batch["decoder_target_tokens"],
@@ -55,6 +57,7 @@ def make_loss_function(run: TrainRun, graphdef: nnx.GraphDef, model_state: nnx.S
             z_loss=run.z_loss,
             chunk_size=run.loss_chunk,
         )
+        return add_router_losses(*sums, router_losses)
 
     return loss_function
 

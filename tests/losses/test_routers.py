@@ -1,0 +1,61 @@
+"""Router losses reach the training loss, its gradient and the metrics; models without experts are as before."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from t5x_style.losses.routers import add_router_losses
+from t5x_style.models import build
+from t5x_style.models import config as parts
+from t5x_style.models.presets.llama import llama
+from t5x_style.training import parameters
+from t5x_style.training.setup import make_loss_function
+from t5x_style.training.step import accumulate
+
+
+def test_worked_example():
+    total, weights, sums = add_router_losses(jnp.float32(6), jnp.float32(3), {}, {"moe_balance": jnp.float32(0.5)})
+    assert (float(total), float(weights), float(sums["moe_balance"])) == (7.5, 3, 1.5)
+
+
+def test_no_experts_change_nothing():
+    assert add_router_losses(jnp.float32(6), jnp.float32(3), {"nll": 1}, {}) == (6, 3, {"nll": 1})
+
+
+def metrics_of(balance_weight):
+    config = llama(50, 16, 2, 2, mlp_hidden=16, vocab_multiple=16)
+    layer = config.segments[0].pattern[0]
+    moe = parts.MoeSpec(3, 1, parts.MlpSpec(16), "capacity", capacity_factor=0.5, balance_weight=balance_weight)
+    config = dataclasses.replace(config, segments=(parts.Segment((dataclasses.replace(layer, mlp=moe),), 2),))
+    graphdef, state, params = parameters.split(build(config))
+    run = SimpleNamespace(z_loss=0.0, loss_chunk=16)
+    random = np.random.default_rng(0)
+    shape = (2, 2, 12)
+    batch = {
+        "decoder_input_tokens": random.integers(0, 50, shape),
+        "decoder_target_tokens": random.integers(0, 50, shape),
+        "decoder_segment_ids": np.ones(shape, int),
+        "decoder_positions": np.broadcast_to(np.arange(12), shape),
+        "decoder_loss_weights": random.random(shape).astype(np.float32),
+    }
+    loss = make_loss_function(run, graphdef, state)
+    return accumulate(loss, params, {name: jnp.asarray(value) for name, value in batch.items()})
+
+
+def test_training_sees_them():
+    gradients, metrics = metrics_of(0.5)
+    without, plain = metrics_of(0.0)
+    assert float(metrics["loss"] - metrics["nll"]) == pytest.approx(float(metrics["moe_balance"]), abs=1e-5)
+    assert float(metrics["nll"]) == pytest.approx(float(plain["nll"]), abs=1e-6)
+    assert float(metrics["moe_balance"]) >= 0.9  # two layers, .5 each, 1 when even
+    assert 0 < float(metrics["moe_dropped"]) < 2
+    router = [leaf for path, leaf in jax.tree.leaves_with_path(gradients) if "router" in jax.tree_util.keystr(path)]
+    other = [leaf for path, leaf in jax.tree.leaves_with_path(without) if "router" in jax.tree_util.keystr(path)]
+    assert router
+    assert not np.allclose(router[0], other[0], atol=1e-6)
+    assert isinstance(build(llama(50, 16, 1, 2)), nnx.Module)

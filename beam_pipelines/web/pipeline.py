@@ -102,6 +102,7 @@ class _Run:
     def run(self) -> dict[str, Any]:
         self._claim_folder()
         self._sizes = storage.sizes(self._paths)
+        self._withdraw_stats()
         units = [
             Unit(name, fingerprint([self._recipe_key, file, size]), {"path": path, "file": file, "size": size})
             for name, file, path, size in zip(self._names, self._files, self._paths, self._sizes, strict=True)
@@ -148,13 +149,25 @@ class _Run:
             storage.write_json(path, mine)
         known = {f"{name}.parquet" for name in self._names}
         left = [n for n in storage.list_files(storage.join(self._output, "documents"), ".parquet") if n not in known]
-        first = storage.join(self._output, "work", "00-read", "documents")
+        first = storage.join(self._output, "work", f"00-{self._recipe.reader.name}", "documents")
         left += [n for n in storage.list_files(first, ".parquet") if n not in known]
         if left:
             raise UserError(
                 f"--output {self._output} holds documents of {left[0].removesuffix('.parquet')}, which is not among "
                 "the inputs now; give it again, choose another folder or delete this one"
             )
+
+    def _withdraw_stats(self) -> None:
+        """Deletes the statistics of other inputs: stats.json stands beside documents only if they are complete."""
+        path = storage.join(self._output, "stats.json")
+        if storage.exists(path) and storage.read_json(path).get("inputs") != self._inputs():
+            storage.delete(path)
+
+    def _inputs(self) -> list[dict[str, Any]]:
+        return [
+            {"file": file, "path": path, "bytes": size}
+            for file, path, size in zip(self._files, self._paths, self._sizes, strict=True)
+        ]
 
     def _begun(self, configuration: Mapping[str, Any]) -> bool:
         """Whether anything was finished in DIR by a run of this configuration; a first attempt may leave nothing."""
@@ -239,10 +252,7 @@ class _Run:
         for folder in [*own, *self._folders, *(storage.join(folder, "documents") for folder in self._folders)]:
             storage.remove_temporaries(folder)
         path = storage.join(self._output, "stats.json")
-        stats["inputs"] = [
-            {"file": file, "path": path, "bytes": size}
-            for file, path, size in zip(self._files, self._paths, self._sizes, strict=True)
-        ]
+        stats["inputs"] = self._inputs()
         stats["code"] = self._code
         if not storage.exists(path) or _without_seconds(storage.read_json(path)) != _without_seconds(stats):
             storage.write_json(path, stats)

@@ -34,7 +34,7 @@ def test_refinedweb():
     found = stages("refinedweb")
     assert list(found) == [
         *("read", "url_filter", "extract", "tidy", "language", "gopher_repetition", "gopher_quality", "line_wise"),
-        *("minhash_dedup", "exact_substring", "url_dedup"),
+        *("minhash_dedup", "exact_substring", "url_dedup", "anonymise_pii"),
     ]
     minhash, substring = found["minhash_dedup"], found["exact_substring"]
     assert (minhash.bands, minhash.rows, minhash.ngram) == (450, 20, 5)

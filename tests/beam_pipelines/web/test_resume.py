@@ -1,5 +1,6 @@
 """Killed, interrupted, repeated, extended and refused runs."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -192,3 +193,22 @@ def test_an_input_that_is_gone_is_refused(crawl, cleaned, tmp_path, capsys, runs
     argv = runs.arguments(crawl, output)
     message = refusal(capsys, ["--input", str(crawl / "a*"), str(crawl / "b*"), *argv[2:]])
     assert "documents of c.warc.gz" in message
+
+
+def test_statistics_of_fewer_inputs_do_not_outlive_an_interruption(crawl, tmp_path, warc, runs, monkeypatch):
+    new = runs.copy(crawl, tmp_path / "crawl")
+    output = tmp_path / "out"
+    runs.clean(new, output)
+    assert (output / "stats.json").exists()
+    warc.pages(new / "d.warc.gz", [warc.distinct_prose(300)])
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("beam_pipelines.web.pipeline.run_job", interrupted)
+        with contextlib.suppress(AssertionError):  # of the exit code
+            runs.clean(new, output)
+    assert not (output / "stats.json").exists()
+    runs.clean(new, output)
+    assert len(json.loads((output / "stats.json").read_text())["inputs"]) == len(list(new.glob("*.warc.gz")))

@@ -16,6 +16,14 @@ ACTIVATIONS: dict[str, Activation] = {
 _SYNONYMS: dict[str, Activation] = {"swish": "silu", "gelu_new": "gelu_tanh", "gelu_fast": "gelu_tanh"}
 
 
+_THEIRS = {ours: theirs for theirs, ours in ACTIVATIONS.items()}
+
+
+def their_activation(ours: Activation) -> str:
+    """Their name of an activation."""
+    return _THEIRS[ours]
+
+
 def activation(theirs: str) -> Activation:
     """Our name of an activation; UserError where we have none."""
     found = ACTIVATIONS.get(theirs) or _SYNONYMS.get(theirs)

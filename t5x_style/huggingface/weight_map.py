@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from t5x_style.errors import UserError
-from t5x_style.huggingface.layouts import Fused, Layout
+from t5x_style.huggingface.layouts import Flat, Fused, Layout
 from t5x_style.models.config import TransformerConfig
+
+_SCALE_AND_BIAS = (("weight", "scale"), ("bias", "bias"))
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,11 @@ class Rule:
 def one(theirs: str, ours: str, layout: Layout) -> Rule:
     """A tensor that is one parameter."""
     return Rule(theirs, (ours,), layout)
+
+
+def layer_norm(theirs: str, ours: str, width: int) -> list[Rule]:
+    """Scale and bias of a LayerNorm."""
+    return [one(f"{theirs}.{name}", f"{ours}/{path}", Flat((width,))) for name, path in _SCALE_AND_BIAS]
 
 
 def experts(theirs: str, ours: str, layout: Layout, count: int) -> list[Rule]:

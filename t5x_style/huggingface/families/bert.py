@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from t5x_style.huggingface.activations import ACTIVATIONS, activation
+from t5x_style.huggingface.activations import activation, their_activation
 from t5x_style.huggingface.layouts import Flat, Matrix, Table
-from t5x_style.huggingface.weight_map import Rule, WeightMap, layer_rules, one
+from t5x_style.huggingface.weight_map import Rule, WeightMap, layer_norm, layer_rules, one
 from t5x_style.models import config as parts
 
 MODEL_TYPES = {"bert": "BertForMaskedLM", "roberta": "RobertaForMaskedLM"}
@@ -52,7 +52,7 @@ def to_config(config: parts.EncoderConfig, kind: str = "bert") -> dict[str, Any]
         "num_hidden_layers": len(config.layers),
         "num_attention_heads": layer.attention.heads,
         "intermediate_size": layer.mlp.hidden,
-        "hidden_act": {value: key for key, value in ACTIVATIONS.items()}[layer.mlp.activation],
+        "hidden_act": their_activation(layer.mlp.activation),
         "layer_norm_eps": layer.norm.epsilon,
         "max_position_embeddings": positions.length,
         "type_vocab_size": config.embedding.types,
@@ -79,8 +79,8 @@ def weight_map(config: parts.EncoderConfig) -> WeightMap:
         one(f"{head}bias", "head_bias", Table(config.vocab_size, config.padded_vocab_size)),
         one(f"{head}{dense}.weight", "head_transform/dense/kernel", Matrix((width,), (width,))),
         one(f"{head}{dense}.bias", "head_transform/dense/bias", Flat((width,))),
-        *_norm(f"{base}.embeddings.LayerNorm", "embedding/norm", width),
-        *_norm(f"{head}{norm}", "head_transform/norm", width),
+        *layer_norm(f"{base}.embeddings.LayerNorm", "embedding/norm", width),
+        *layer_norm(f"{head}{norm}", "head_transform/norm", width),
     ]
     ignored = [rf"{base}\.embeddings\.(position|token_type)_ids", rf"{base}\.pooler\..*", r"cls\.seq_relationship\..*"]
     ignored.append(r"(lm_head|cls\.predictions)\.decoder\.bias")
@@ -106,10 +106,5 @@ def layer(config: parts.EncoderConfig, number: int) -> Iterator[Rule]:
     yield one("intermediate.dense.bias", "mlp/up/bias", Flat((hidden,)))
     yield one("output.dense.weight", "mlp/down/kernel", Matrix((hidden,), (width,)))
     yield one("output.dense.bias", "mlp/down/bias", Flat((width,)))
-    yield from _norm("attention.output.LayerNorm", "attention_post_norm", width)
-    yield from _norm("output.LayerNorm", "mlp_post_norm", width)
-
-
-def _norm(theirs: str, ours: str, width: int) -> Iterator[Rule]:
-    yield one(f"{theirs}.weight", f"{ours}/scale", Flat((width,)))
-    yield one(f"{theirs}.bias", f"{ours}/bias", Flat((width,)))
+    yield from layer_norm("attention.output.LayerNorm", "attention_post_norm", width)
+    yield from layer_norm("output.LayerNorm", "mlp_post_norm", width)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from t5x_style.huggingface.layouts import Flat, Matrix, Table
-from t5x_style.huggingface.weight_map import Rule, WeightMap, fused, layer_rules, one
+from t5x_style.huggingface.weight_map import Rule, WeightMap, fused, layer_norm, layer_rules, one
 from t5x_style.models import config as parts
 
 MODEL_TYPES = {"bloom": "BloomForCausalLM"}
@@ -53,7 +53,7 @@ def weight_map(config: parts.DecoderConfig) -> WeightMap:
     table = Table(config.vocab_size, config.padded_vocab_size, config.embed_dim)
     whole = [one("transformer.word_embeddings.weight", "embedding/table", table)]
     for theirs, ours in (("word_embeddings_layernorm", "embedding/norm"), ("ln_f", "final_norm")):
-        whole += _norm(f"transformer.{theirs}", ours, config.embed_dim)
+        whole += layer_norm(f"transformer.{theirs}", ours, config.embed_dim)
     ignored = [r"lm_head\.weight"] if config.tied_embeddings else []
     if not config.tied_embeddings:
         whole.append(one("lm_head.weight", "unembedding/table", table))
@@ -66,8 +66,8 @@ def layer(config: parts.DecoderConfig, number: int) -> Iterator[Rule]:
     spec, width = config.layers[number], config.embed_dim
     assert isinstance(spec.mlp, parts.MlpSpec)
     heads, hidden = (spec.attention.heads, spec.attention.head_dim), spec.mlp.hidden
-    yield from _norm("input_layernorm", "attention_norm", width)
-    yield from _norm("post_attention_layernorm", "mlp_norm", width)
+    yield from layer_norm("input_layernorm", "attention_norm", width)
+    yield from layer_norm("post_attention_layernorm", "mlp_norm", width)
     names = [f"attention/{name}/" for name in ("query", "key", "value")]
     qkv = "self_attention.query_key_value"
     yield fused(f"{qkv}.weight", {f"{name}kernel": Matrix((width,), heads) for name in names}, heads[0])
@@ -78,10 +78,3 @@ def layer(config: parts.DecoderConfig, number: int) -> Iterator[Rule]:
     yield one("mlp.dense_h_to_4h.bias", "mlp/up/bias", Flat((hidden,)))
     yield one("mlp.dense_4h_to_h.weight", "mlp/down/kernel", Matrix((hidden,), (width,)))
     yield one("mlp.dense_4h_to_h.bias", "mlp/down/bias", Flat((width,)))
-
-
-def _norm(theirs: str, ours: str, width: int) -> list[Rule]:
-    return [
-        one(f"{theirs}.weight", f"{ours}/scale", Flat((width,))),
-        one(f"{theirs}.bias", f"{ours}/bias", Flat((width,))),
-    ]

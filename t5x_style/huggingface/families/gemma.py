@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from t5x_style.huggingface import rope_parameters
-from t5x_style.huggingface.activations import ACTIVATIONS, activation
+from t5x_style.huggingface.activations import activation, their_activation
 from t5x_style.huggingface.families import llama
 from t5x_style.huggingface.layouts import Flat
 from t5x_style.huggingface.weight_map import Rule, WeightMap, layer_rules, one
@@ -98,7 +98,7 @@ def to_config(config: parts.DecoderConfig, kind: str = "gemma3_text") -> dict[st
         "num_attention_heads": spec.heads,
         "num_key_value_heads": spec.kv_heads,
         "head_dim": spec.head_dim,
-        "hidden_activation": {value: key for key, value in ACTIVATIONS.items()}[mlp.activation],
+        "hidden_activation": their_activation(mlp.activation),
         "rms_norm_eps": layers[0].norm.epsilon,
         "attention_bias": spec.qkv_bias,
         "query_pre_attn_scalar": None if spec.scale is None else round(spec.scale**-2, 6),

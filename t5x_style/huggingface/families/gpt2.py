@@ -7,7 +7,7 @@ from typing import Any
 
 from t5x_style.huggingface.activations import activation
 from t5x_style.huggingface.layouts import Flat, Matrix, Table
-from t5x_style.huggingface.weight_map import Rule, WeightMap, fused, layer_rules, one
+from t5x_style.huggingface.weight_map import Rule, WeightMap, fused, layer_norm, layer_rules, one
 from t5x_style.models import config as parts
 
 MODEL_TYPES = {"gpt2": "GPT2LMHeadModel"}
@@ -68,8 +68,7 @@ def weight_map(config: parts.DecoderConfig) -> WeightMap:
     whole = [
         one("transformer.wte.weight", "embedding/table", Table(config.vocab_size, config.padded_vocab_size, width)),
         one("transformer.wpe.weight", "embedding/positions/table", Flat(rows, rows)),
-        one("transformer.ln_f.weight", "final_norm/scale", Flat((width,))),
-        one("transformer.ln_f.bias", "final_norm/bias", Flat((width,))),
+        *layer_norm("transformer.ln_f", "final_norm", width),
     ]
     ignored = [r".*\.attn\.(bias|masked_bias)"]
     if config.tied_embeddings:
@@ -87,8 +86,7 @@ def layer(config: parts.DecoderConfig, number: int) -> Iterator[Rule]:
     assert isinstance(spec.mlp, parts.MlpSpec)
     heads, hidden = (spec.attention.heads, spec.attention.head_dim), spec.mlp.hidden
     for theirs, ours in (("ln_1", "attention_norm"), ("ln_2", "mlp_norm")):
-        yield one(f"{theirs}.weight", f"{ours}/scale", Flat((width,)))
-        yield one(f"{theirs}.bias", f"{ours}/bias", Flat((width,)))
+        yield from layer_norm(theirs, ours, width)
     names = [f"attention/{name}/" for name in ("query", "key", "value")]
     inward = Matrix((width,), heads, straight=True)
     yield fused("attn.c_attn.weight", {f"{name}kernel": inward for name in names})

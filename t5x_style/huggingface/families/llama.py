@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from t5x_style.huggingface import rope_parameters
-from t5x_style.huggingface.activations import ACTIVATIONS, activation
+from t5x_style.huggingface.activations import activation, their_activation
 from t5x_style.huggingface.layouts import Flat, Matrix, Table
 from t5x_style.huggingface.weight_map import Rule, WeightMap, experts, layer_rules, one
 from t5x_style.models import config as parts
@@ -102,7 +102,7 @@ def to_config(config: parts.DecoderConfig, kind: str = "llama") -> dict[str, Any
         "num_attention_heads": spec.heads,
         "num_key_value_heads": spec.kv_heads,
         "head_dim": spec.head_dim,
-        "hidden_act": {value: key for key, value in ACTIVATIONS.items()}[mlp.activation],
+        "hidden_act": their_activation(mlp.activation),
         "rms_norm_eps": layer.norm.epsilon,
         "tie_word_embeddings": config.tied_embeddings,
         "sliding_window": width,

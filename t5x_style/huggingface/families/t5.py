@@ -6,7 +6,7 @@ import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from t5x_style.huggingface.activations import ACTIVATIONS, activation
+from t5x_style.huggingface.activations import activation, their_activation
 from t5x_style.huggingface.layouts import Flat, Matrix, Table
 from t5x_style.huggingface.weight_map import Rule, WeightMap, layer_rules, one
 from t5x_style.models import config as parts
@@ -65,7 +65,7 @@ def to_config(config: parts.EncoderDecoderConfig, kind: str = "t5") -> dict[str,
     mlp, bias = layer.mlp, config.encoder.relative_bias
     assert isinstance(mlp, parts.MlpSpec)
     assert bias is not None
-    name = {value: key for key, value in ACTIVATIONS.items()}[mlp.activation]
+    name = their_activation(mlp.activation)
     if mlp.gated:
         name = "gated-gelu" if mlp.activation == "gelu_tanh" else f"gated-{name}"
     return {

@@ -16,6 +16,8 @@ CORE = [
     "array-record>=0.8.3",
     "numpy>=2",
     "sentencepiece==0.2.2",  # 0.2.3 breaks seqio under protobuf 6
+    "safetensors>=0.5",  # weights of Hugging Face folders
+    "tokenizers>=0.22",  # their tokenizers, without transformers
     "gin-config==0.5.0",
     "absl-py",
     "protobuf>=5",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -21,7 +22,14 @@ from t5x_style.models.stack import Trunk
 class Transformer(nnx.Module):
     """What Decoder and Encoder share: the parts, the head, the rotary tables."""
 
-    def __init__(self, config: TransformerConfig, *, policy: DtypePolicy, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        config: TransformerConfig,
+        *,
+        policy: DtypePolicy,
+        rngs: nnx.Rngs,
+        trunk: Callable[..., Any] = Trunk,  # XLNet's layers carry two streams
+    ):
         size, width, init = config.padded_vocab_size, config.embed_dim, config.init
         stddev = width**-0.5 if init.stddev is None else init.stddev
         self.config = config
@@ -29,7 +37,7 @@ class Transformer(nnx.Module):
         self.embedding = InputEmbedding(
             size, width, config.embedding, policy=policy, rngs=rngs, stddev=stddev, scale=config.embedding_scale
         )
-        self.trunk = Trunk(config, policy=policy, rngs=rngs)
+        self.trunk = trunk(config, policy=policy, rngs=rngs)
         final = config.final_norm
         self.final_norm = None if final is None else Norm(final, width, axis="embed", policy=policy)
         spec, tied = config.head, config.tied_embeddings

@@ -172,6 +172,11 @@ def _layer_function(
         x_BLD, _, losses = nnx.merge(graphdef, state)(x_BLD, context)
         return x_BLD, losses
 
+    return rematerialised(apply, remat, scanned)
+
+
+def rematerialised(apply: Callable, remat: str, scanned: bool) -> Callable:
+    """`apply`, whose backward pass recomputes what TransformerConfig.remat says; `scanned`: it runs inside a scan."""
     if remat == "none":
         return apply
     # Inside a scan the loop itself keeps XLA from undoing the recomputation; the barrier would only cost time.

@@ -106,10 +106,12 @@ class MoeSpec:
     Attributes:
       experts: how many. top_k: per token. mlp: one expert.
       mode: "dropless" computes every choice (sorted by expert, one grouped product); "capacity" gives each expert
-        room for capacity_factor * top_k * length / experts tokens of each row and drops what does not fit (Lepikhin
-        et al. 2021; Fedus et al. 2022), counted per row so that results do not depend on the number of devices.
+        limited room and drops what does not fit (Lepikhin et al. 2021; Fedus et al. 2022). Room is counted per row, so
+        that results do not depend on the number of devices; see models/layers/moe.py on documents that share a row.
+      per_document: capacity is counted per packed document, which then never loses room to another.
       normalize: chosen probabilities are divided by their sum (Mixtral), or used as they are (Switch).
-      capacity_factor: see `mode`.
+      capacity_factor: an expert has room for capacity_factor * top_k * length / experts tokens, rounded up.
+      capacity: room as a number of tokens instead, whatever the length (Switch as transformers has it).
       balance_weight: of the load-balance loss (Fedus et al. 2022, equation 4).
       z_weight: of the router z-loss (Zoph et al. 2022, equation 5).
     """
@@ -120,6 +122,8 @@ class MoeSpec:
     mode: Literal["dropless", "capacity"] = "dropless"
     normalize: bool = True
     capacity_factor: float = 1.25
+    capacity: int | None = None
+    per_document: bool = False
     balance_weight: float = 0.01
     z_weight: float = 0.0
 
@@ -131,6 +135,11 @@ class MoeSpec:
             f"MoeSpec.top_k is {self.top_k}; give 1 to {self.experts}, the number of experts",
         )
         check(self.capacity_factor > 0, f"MoeSpec.capacity_factor is {self.capacity_factor}; give a positive number")
+        check(self.capacity is None or self.capacity >= 1, f"MoeSpec.capacity is {self.capacity}; give at least 1")
+        check(
+            self.mode == "capacity" or (self.capacity is None and not self.per_document),
+            'MoeSpec.capacity and per_document need mode "capacity"',
+        )
         for name in ("balance_weight", "z_weight"):
             check(getattr(self, name) >= 0, f"MoeSpec.{name} is {getattr(self, name)}; give 0 or more")
 

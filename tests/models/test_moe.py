@@ -29,10 +29,10 @@ def one_by_one(layer, x):
             best = np.argsort(-probabilities)[: spec.top_k]
             weights = probabilities[best] / (probabilities[best].sum() if spec.normalize else 1)
             for expert, weight in zip(best, weights, strict=True):
-                up = token @ np.asarray(layer.up[...])[expert]
-                gate = token @ np.asarray(layer.gate[...])[expert]
+                up = token @ np.asarray(layer.up.kernel[...])[expert]
+                gate = token @ np.asarray(layer.gate.kernel[...])[expert]
                 hidden = gate / (1 + np.exp(-gate)) * up
-                out[row, place] += weight * (hidden @ np.asarray(layer.down[...])[expert])
+                out[row, place] += weight * (hidden @ np.asarray(layer.down.kernel[...])[expert])
     return out
 
 

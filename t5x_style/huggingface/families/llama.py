@@ -156,7 +156,7 @@ def layer(config: parts.DecoderConfig, number: int) -> Iterator[Rule]:
         inward, outward = Matrix((width,), (mlp.mlp.hidden,)), Matrix((mlp.mlp.hidden,), (width,))
         for theirs, ours, layout in (("w1", "gate", inward), ("w3", "up", inward), ("w2", "down", outward)):
             name = f"block_sparse_moe.experts.{{}}.{theirs}.weight"
-            yield from experts(name, f"mlp/{ours}", layout, mlp.experts)
+            yield from experts(name, f"mlp/{ours}/kernel", layout, mlp.experts)
         return
     for name in ("gate", "up"):
         yield one(f"mlp.{name}_proj.weight", f"mlp/{name}/kernel", Matrix((width,), (mlp.hidden,)))

@@ -7,13 +7,15 @@ dimensions (embed -> heads x head_dim), so that heads shard without reshapes; th
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from t5x_style.models.config import DtypePolicy
+
+Product = Callable[[jax.Array, jax.Array], jax.Array]  # (inputs, kernel) -> outputs
 
 # Standard deviation of a unit normal truncated to [-2, 2]; dividing by it restores the wanted one.
 TRUNCATED_STDDEV = 0.87962566103423978
@@ -58,11 +60,42 @@ class Linear(nnx.Module):
         self.kernel = nnx.Param(truncated_normal(rngs.params(), inputs + outputs, scale, dtype), out_sharding=axes)
         self.bias = nnx.Param(jnp.zeros(outputs, dtype), out_sharding=axes[len(inputs) :]) if bias else None
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[..., *inputs] -> [..., *outputs] in the compute dtype."""
+    def __call__(self, x: jax.Array, product: Product | None = None) -> jax.Array:
+        """[..., *inputs] -> [..., *outputs] in the compute dtype.
+
+        Args:
+          product: multiplies x by the kernel, both in the compute dtype; None: the contraction. See ExpertLinear.
+        """
         dtype = self.policy.dtype("compute")
-        kernel = self.kernel[...].astype(dtype)
+        product = self._contract if product is None else product
+        y = product(x.astype(dtype), self.kernel[...].astype(dtype))
+        return y if self.bias is None else y + self.bias[...].astype(dtype)
+
+    def _contract(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
         rank = self.input_rank
         contract = tuple(range(x.ndim - rank, x.ndim)), tuple(range(rank))
-        y = jax.lax.dot_general(x.astype(dtype), kernel, (contract, ((), ())))
-        return y if self.bias is None else y + self.bias[...].astype(dtype)
+        return jax.lax.dot_general(x, kernel, (contract, ((), ())))
+
+
+class ExpertLinear(Linear):
+    """One matrix an expert in a kernel [experts, inputs, outputs].
+
+    Which token meets which matrix is the caller's matter: it calls with the product, grouped or batched over experts.
+    """
+
+    def __init__(
+        self,
+        experts: int,
+        inputs: int,
+        outputs: int,
+        *,
+        axes: tuple[str | None, str | None],
+        policy: DtypePolicy,
+        rngs: nnx.Rngs,
+        stddev: float | None = None,
+        gain: float = 1.0,
+    ):
+        """Draws the weights; axes: logical names of inputs and outputs, stddev: None means inputs ** -0.5."""
+        stddev = inputs**-0.5 if stddev is None else stddev
+        names = ("expert", *axes)
+        super().__init__((experts, inputs), (outputs,), axes=names, policy=policy, rngs=rngs, stddev=stddev, gain=gain)

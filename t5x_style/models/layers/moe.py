@@ -1,11 +1,24 @@
 """Mixture of experts: a router sends each token to its `top_k` experts (Shazeer et al. 2017; Fedus et al. 2022).
 
+What holds for documents packed into one row, and for the order of tokens:
+
+    mode                            other documents    later tokens
+    "dropless"                      never matter       never matter
+    "capacity" with per_document    never matter       never matter with top_k 1
+    "capacity"                      compete for room   never matter with top_k 1
+
+With several choices a token, all first choices go before all second ones (Lepikhin et al. 2021, algorithm 1), so that a
+later token's first choice can take the room of an earlier token's second; a decoder then decodes otherwise than it was
+trained. Room that is shared by a row has static buffers, which shard over experts; per_document needs none, but
+computes as dropless does.
+
 Array suffixes: B batch, L length, D embed, E experts, M hidden of one expert, T = B * L tokens, K choices a token,
-C room of an expert in one row.
+C room of an expert in one row, S as L: the tokens that stand before.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -15,7 +28,7 @@ from flax import nnx
 from t5x_style import mesh
 from t5x_style.models.config import DtypePolicy, MoeSpec
 from t5x_style.models.layers.activations import ACTIVATIONS
-from t5x_style.models.layers.linear import Linear, truncated_normal
+from t5x_style.models.layers.linear import ExpertLinear, Linear, Product
 
 Losses = dict[str, jax.Array]  # scalars, summed over layers
 LOSS_NAMES = ("moe_balance", "moe_z", "moe_dropped")
@@ -44,55 +57,59 @@ class Moe(nnx.Module):
     ):
         self.spec = spec
         self.policy = policy
-        hidden, dtype = spec.mlp.hidden, policy.dtype("params")
+        hidden = spec.mlp.hidden
+        # Routing is decided in full precision (Fedus et al. 2022, section 2.4).
+        exact = dataclasses.replace(policy, compute="float32")
         self.router = Linear(
-            (embed_dim,), (spec.experts,), axes=("embed", None), policy=policy, rngs=rngs, stddev=stddev
+            (embed_dim,), (spec.experts,), axes=("embed", None), policy=exact, rngs=rngs, stddev=stddev
         )
 
-        def stack(inputs: int, outputs: int, axes: tuple[str, str], gain: float = 1.0) -> nnx.Param:
-            scale = gain * (inputs**-0.5 if stddev is None else stddev)
-            shape = (spec.experts, inputs, outputs)
-            return nnx.Param(truncated_normal(rngs.params(), shape, scale, dtype), out_sharding=("expert", *axes))
+        def stack(inputs: int, outputs: int, axes: tuple[str, str], gain: float = 1.0) -> ExpertLinear:
+            settings = {"axes": axes, "policy": policy, "rngs": rngs, "stddev": stddev, "gain": gain}
+            return ExpertLinear(spec.experts, inputs, outputs, **settings)
 
         self.gate = stack(embed_dim, hidden, ("embed", "mlp")) if spec.mlp.gated else None
         self.up = stack(embed_dim, hidden, ("embed", "mlp"))
         self.down = stack(hidden, embed_dim, ("mlp", "embed"), output_gain)
 
-    def __call__(self, x_BLD: jax.Array, visible_BL: jax.Array | None = None) -> tuple[jax.Array, Losses]:
+    def __call__(self, x_BLD: jax.Array, segments_BL: jax.Array | None = None) -> tuple[jax.Array, Losses]:
         """[B, L, embed] -> ([B, L, embed], losses).
 
         Args:
-          visible_BL: nonzero on tokens that count; padding takes no room and no part in the losses. None: all count.
+          segments_BL: documents, 0 on padding, which takes no room and no part in the losses. None: one document.
         """
-        logits_BLE = self._router_logits(x_BLD)
-        chosen = choose(logits_BLE, self.spec)
-        counted = (
-            jnp.ones(x_BLD.shape[:2], jnp.float32) if visible_BL is None else (visible_BL != 0).astype(jnp.float32)
-        )
-        if self.spec.mode == "dropless":
-            y_BLD, dropped = self._dropless(x_BLD, chosen), jnp.zeros((), jnp.float32)
+        spec = self.spec
+        logits_BLE = self.router(x_BLD)
+        chosen = choose(logits_BLE, spec)
+        segments_BL = jnp.ones(x_BLD.shape[:2], jnp.int32) if segments_BL is None else segments_BL
+        counted_BL = (segments_BL != 0).astype(jnp.float32)
+        dropped = jnp.zeros((), jnp.float32)
+        if spec.mode == "dropless":
+            y_BLD = self._grouped(x_BLD, chosen)
         else:
-            y_BLD, dropped = self._capacity(x_BLD, chosen, counted)
+            wants = wanted(chosen, counted_BL, spec.experts)
+            taken = fitting_documents(wants, segments_BL, spec) if spec.per_document else fitting_rows(wants, spec)
+            dropped = 1 - jnp.sum(taken) / jnp.maximum(jnp.sum(wants), 1)
+            if spec.per_document:
+                kept_BLK = jnp.sum(taken, axis=-1).transpose(0, 2, 1)
+                y_BLD = self._grouped(x_BLD, chosen._replace(weights=chosen.weights * kept_BLK))
+            else:
+                y_BLD = self._dispatched(x_BLD, chosen, wants, taken)
         losses = {
-            "moe_balance": self.spec.balance_weight * balance_loss(chosen, counted),
-            "moe_z": self.spec.z_weight * z_loss(logits_BLE, counted),
+            "moe_balance": spec.balance_weight * balance_loss(chosen, counted_BL),
+            "moe_z": spec.z_weight * z_loss(logits_BLE, counted_BL),
             "moe_dropped": dropped,
         }
         return mesh.constrain(y_BLD, ("act_batch", "act_length", "act_embed")), losses
 
-    def _router_logits(self, x_BLD: jax.Array) -> jax.Array:
-        """[B, L, E] float32: routing is decided in full precision (Fedus et al. 2022, section 2.4)."""
-        kernel = self.router.kernel[...].astype(jnp.float32)
-        return x_BLD.astype(jnp.float32) @ kernel
+    def _experts(self, x: jax.Array, product: Product) -> jax.Array:
+        """The experts' feed-forward; `product(x, kernels)` multiplies every token by its expert's matrix."""
+        activation = ACTIVATIONS[self.spec.mlp.activation]
+        up = self.up(x, product)
+        hidden = activation(up) if self.gate is None else activation(self.gate(x, product)) * up
+        return self.down(hidden, product)
 
-    def _experts(self, x_NTD: jax.Array, product) -> jax.Array:
-        """The experts' feed-forward; `product(x, stacked matrices)` multiplies every token by its expert's matrix."""
-        dtype, activation = self.policy.dtype("compute"), ACTIVATIONS[self.spec.mlp.activation]
-        up = product(x_NTD, self.up[...].astype(dtype))
-        hidden = activation(up) if self.gate is None else activation(product(x_NTD, self.gate[...].astype(dtype))) * up
-        return product(hidden, self.down[...].astype(dtype))
-
-    def _dropless(self, x_BLD: jax.Array, chosen: Choices) -> jax.Array:
+    def _grouped(self, x_BLD: jax.Array, chosen: Choices) -> jax.Array:
         """Tokens sorted by expert, one grouped product a matrix, sorted back."""
         width, k = x_BLD.shape[-1], self.spec.top_k
         expert_of = chosen.experts.reshape(-1)  # [T * K]
@@ -104,25 +121,17 @@ class Moe(nnx.Module):
         weights_TK = chosen.weights.reshape(-1, k).astype(y_TKD.dtype)
         return jnp.einsum("TKD,TK->TD", y_TKD, weights_TK).reshape(x_BLD.shape)
 
-    def _capacity(self, x_BLD: jax.Array, chosen: Choices, counted_BL: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Every expert takes the first C choices of each row, all first choices before all second ones."""
-        length, spec = x_BLD.shape[1], self.spec
-        room = max(1, -(-int(spec.capacity_factor * spec.top_k * length) // spec.experts))
-        # [B, K, L, E]: first choices of the whole row come first, as in GShard (Lepikhin et al. 2021, algorithm 1)
-        wants = jax.nn.one_hot(chosen.experts, spec.experts).transpose(0, 2, 1, 3) * counted_BL[:, None, :, None]
-        flat = wants.reshape(wants.shape[0], -1, spec.experts)
-        place = (jnp.cumsum(flat, axis=1) - flat).reshape(wants.shape)
-        taken = wants * (place < room)
-        slot = jax.nn.one_hot(jnp.sum(place * wants, axis=-1).astype(jnp.int32), room)  # [B, K, L, C]
+    def _dispatched(self, x_BLD: jax.Array, chosen: Choices, wants: jax.Array, taken: jax.Array) -> jax.Array:
+        """Tokens laid out in a buffer [B, E, C, D], one batched product a matrix, laid back."""
+        room = row_room(self.spec, x_BLD.shape[1])
+        slot = jax.nn.one_hot(jnp.sum(places_in_rows(wants) * wants, axis=-1).astype(jnp.int32), room)  # [B, K, L, C]
         dispatch_BLEC = jnp.einsum("BKLE,BKLC->BLEC", taken, slot)
         weights_BKL = chosen.weights.transpose(0, 2, 1)
         combine_BLEC = jnp.einsum("BKLE,BKLC,BKL->BLEC", taken, slot, weights_BKL)
         dtype = self.policy.dtype("compute")
         x_BECD = jnp.einsum("BLEC,BLD->BECD", dispatch_BLEC.astype(dtype), x_BLD)
         y_BECD = self._experts(x_BECD, lambda x, kernels: jnp.einsum("BECD,EDM->BECM", x, kernels))
-        wanted = jnp.maximum(jnp.sum(wants), 1)
-        dropped = 1 - jnp.sum(taken) / wanted
-        return jnp.einsum("BLEC,BECD->BLD", combine_BLEC.astype(dtype), y_BECD), dropped
+        return jnp.einsum("BLEC,BECD->BLD", combine_BLEC.astype(dtype), y_BECD)
 
 
 def choose(logits_BLE: jax.Array, spec: MoeSpec) -> Choices:
@@ -136,6 +145,46 @@ def choose(logits_BLE: jax.Array, spec: MoeSpec) -> Choices:
     if spec.normalize:
         weights = weights / jnp.sum(weights, axis=-1, keepdims=True)
     return Choices(experts, weights, probabilities)
+
+
+def wanted(chosen: Choices, counted_BL: jax.Array, experts: int) -> jax.Array:
+    """[B, K, L, E] float32: 1 where a token that counts wants an expert, by the rank of the choice."""
+    return jax.nn.one_hot(chosen.experts, experts).transpose(0, 2, 1, 3) * counted_BL[:, None, :, None]
+
+
+def row_room(spec: MoeSpec, length: int) -> int:
+    """Tokens of a row of `length` that an expert takes. Example: factor 1.25, top_k 2, length 8, 4 experts: 5."""
+    share = -(-int(spec.capacity_factor * spec.top_k * length) // spec.experts)
+    return max(1, min(length, share if spec.capacity is None else spec.capacity))
+
+
+def places_in_rows(wants_BKLE: jax.Array) -> jax.Array:
+    """[B, K, L, E]: how many wish for the expert before in the row, all first choices before all second ones."""
+    flat = wants_BKLE.reshape(wants_BKLE.shape[0], -1, wants_BKLE.shape[-1])
+    return (jnp.cumsum(flat, axis=1) - flat).reshape(wants_BKLE.shape)
+
+
+def fitting_rows(wants_BKLE: jax.Array, spec: MoeSpec) -> jax.Array:
+    """What of `wants` finds room where all of a row share it.
+
+    Worked example, room 1, choices of expert 0 in documents [1, 1, 2]: wants [1, 1, 1] -> [1, 0, 0].
+    """
+    return wants_BKLE * (places_in_rows(wants_BKLE) < row_room(spec, wants_BKLE.shape[2]))
+
+
+def fitting_documents(wants_BKLE: jax.Array, segments_BL: jax.Array, spec: MoeSpec) -> jax.Array:
+    """What of `wants` finds room where every document has its own, by its own length.
+
+    Worked example, room 1, choices of expert 0 in documents [1, 1, 2]: wants [1, 1, 1] -> [1, 0, 1].
+    """
+    same_BLS = (segments_BL[:, :, None] == segments_BL[:, None, :]).astype(jnp.float32)
+    better = jnp.cumsum(wants_BKLE, axis=1) - wants_BKLE  # choices of higher rank, whatever their place
+    place = jnp.einsum("BLS,BKSE->BKLE", same_BLS, better)
+    place = place + jnp.einsum("BLS,BKSE->BKLE", jnp.tril(same_BLS, -1), wants_BKLE)
+    lengths_BL = jnp.sum(same_BLS, axis=-1)
+    share = jnp.ceil(jnp.floor(spec.capacity_factor * spec.top_k * lengths_BL) / spec.experts)
+    room = jnp.maximum(share, 1) if spec.capacity is None else jnp.full_like(lengths_BL, spec.capacity)
+    return wants_BKLE * (place < room[:, None, :, None])
 
 
 def balance_loss(chosen: Choices, counted_BL: jax.Array) -> jax.Array:

@@ -80,8 +80,8 @@ def _second_from_config(settings: Mapping[str, Any]) -> parts.DecoderConfig:
     if groups == heads:  # its tensors would lie in another order than those of multi-head attention
         raise UserError(f"config.json: multi_query_group_num is {groups}, as num_attention_heads; give fewer groups")
     head_dim = settings.get("kv_channels") or width // heads
-    kind = "rmsnorm" if settings.get("rmsnorm", True) else "layernorm"
-    norm = parts.NormSpec(kind, settings.get("layernorm_epsilon", 1e-5))
+    epsilon = settings.get("layernorm_epsilon", 1e-5)
+    norm = parts.NormSpec("rmsnorm" if settings.get("rmsnorm", True) else "layernorm", epsilon)
     linear_bias = settings.get("add_bias_linear", False)
     attention = parts.AttentionSpec(
         heads=heads,

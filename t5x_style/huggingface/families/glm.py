@@ -35,8 +35,7 @@ def from_config(settings: Mapping[str, Any]) -> parts.DecoderConfig:
         qkv_bias=settings.get("attention_bias", True),
     )
     mlp = parts.MlpSpec(settings["intermediate_size"], activation(settings.get("hidden_act", "silu")))
-    placement = "sandwich" if settings["model_type"] == "glm4" else "pre"
-    layer = parts.LayerSpec(attention, mlp, norm, placement)
+    layer = parts.LayerSpec(attention, mlp, norm, "sandwich" if settings["model_type"] == "glm4" else "pre")
     return parts.DecoderConfig(
         vocab_size=settings["vocab_size"],
         embed_dim=width,

@@ -53,12 +53,13 @@ def prepare(model: Decoder) -> Decoder:
     if not any(isinstance(segment, TrunkSegment) for segment in model.trunk.segments):
         return model
     prepared = nnx.merge(*nnx.split(model))
-    dtype = model.policy.dtype("compute")
     with nnx.use_eager_sharding(False):
         for _, module in nnx.iter_modules(prepared):
             if isinstance(module, (Linear, Embedding)):  # norms stay: they compute in the reductions dtype
                 for parameter in vars(module).values():
                     if isinstance(parameter, nnx.Param):
+                        # the module's own dtype: routers compute in float32 whatever the model does
+                        dtype = module.policy.dtype("compute")
                         parameter.set_value(parameter.get_value().astype(dtype))
         prepared.trunk.segments = nnx.List([UnstackedSegment(segment) for segment in prepared.trunk.segments])
     return prepared

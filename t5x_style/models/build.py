@@ -12,11 +12,14 @@ from t5x_style.models.config import FLOAT32, DecoderConfig, DtypePolicy, Encoder
 from t5x_style.models.decoder import Decoder
 from t5x_style.models.encoder import Encoder
 from t5x_style.models.encoder_decoder import EncoderDecoder
+from t5x_style.models.xlnet import XLNet
+from t5x_style.models.xlnet_config import XLNetConfig
 
 _MODELS: dict[type, type] = {
     DecoderConfig: Decoder,
     EncoderConfig: Encoder,
     EncoderDecoderConfig: EncoderDecoder,
+    XLNetConfig: XLNet,
 }
 
 
@@ -46,11 +49,12 @@ def parameter_count(config: Any) -> int:
 def flops_per_token(config: DecoderConfig, length: int) -> float:
     """Floating-point operations of forward and backward for one token of a sequence of `length`.
 
-    6 per matrix parameter (the head's included, the embedding look-up not), and 12 * heads * head_dim * keys per
-    layer for attention, keys being the length or the window (Chowdhery et al. 2022, appendix B: causal masks
-    are not discounted, recomputation is not counted).
+    6 per matrix parameter (the vocabulary head's included where there is one, the embedding look-up not; task heads
+    not, they see few tokens or few labels), and 12 * heads * head_dim * keys per layer for attention, keys being the
+    length or the window (Chowdhery et al. 2022, appendix B: causal masks are not discounted, recomputation is not
+    counted).
     """
-    total = 6.0 * config.padded_vocab_size * config.embed_dim
+    total = 0.0 if config.head is None else 6.0 * config.padded_vocab_size * config.embed_dim
     for layer in config.layers:
         spec, width = layer.attention, config.embed_dim
         attention = width * spec.head_dim * (2 * spec.heads + 2 * spec.kv_heads)

@@ -15,6 +15,7 @@ from typing import Literal
 import jax.numpy as jnp
 
 from t5x_style.models.checks import check, choice
+from t5x_style.models.head_specs import SpanBoundarySpec, TaskHeadSpec
 from t5x_style.models.layer_specs import (
     ACTIVATIONS,
     Activation,
@@ -49,6 +50,8 @@ __all__ = [
     "RopeScaling",
     "RopeSpec",
     "Segment",
+    "SpanBoundarySpec",
+    "TaskHeadSpec",
     "TransformerConfig",
     "check",
 ]
@@ -171,6 +174,9 @@ class TransformerConfig:
         Parameters are stacked either way.
       embedding: positions, token types, norm of the embedding, and its own width.
       relative_bias: T5's, one for the whole trunk.
+      head: vocabulary scores; None: the model has none, and neither a table of its own for them.
+      tasks: other heads over the same hidden states, see `model.tasks`; several may share one trunk (Liu et al. 2019,
+        MT-DNN).
     """
 
     vocab_size: int
@@ -180,28 +186,40 @@ class TransformerConfig:
     final_norm: NormSpec | None = NormSpec()
     tied_embeddings: bool = False
     embedding_scale: float | None = None
-    head: HeadSpec = HeadSpec()
+    head: HeadSpec | None = HeadSpec()
     init: InitSpec = InitSpec()
     remat: Literal["none", "full", "dots"] = "full"
     scan: bool = True
     embedding: EmbeddingSpec = EmbeddingSpec()
     relative_bias: RelativeBiasSpec | None = None
+    tasks: tuple[TaskHeadSpec | SpanBoundarySpec, ...] = ()
 
     def __post_init__(self):
         name = type(self).__name__
         object.__setattr__(self, "segments", tuple(self.segments))
+        object.__setattr__(self, "tasks", tuple(self.tasks))
         for field in ("vocab_size", "embed_dim", "vocab_multiple"):
             check(getattr(self, field) >= 1, f"{name}.{field} is {getattr(self, field)}; give at least 1")
         check(len(self.segments) >= 1, f"{name}.segments is empty; give at least one Segment")
         choice(self.remat, ("none", "full", "dots"), f"{name}.remat")
         width = self.embedding.dim
         check(
-            width in (None, self.embed_dim) or not self.tied_embeddings or self.head.transform is not None,
+            width in (None, self.embed_dim)
+            or not self.tied_embeddings
+            or self.head is None
+            or self.head.transform is not None,
             f"{name}: a tied head over an embedding of {width} needs HeadSpec.transform, which projects to it",
         )
         check(
             self.relative_bias is None or len({layer.attention.heads for layer in self.layers}) == 1,
             f"{name}.relative_bias needs the same number of heads in all layers",
+        )
+        names = [task.name for task in self.tasks]
+        check(len(set(names)) == len(names), f"{name}.tasks: names are {', '.join(names)}; give each task its own")
+        pooling = [task.name for task in self.tasks if isinstance(task, TaskHeadSpec) and task.pool == "pooler"]
+        check(
+            not pooling or getattr(self, "pooler", False),
+            f"{name}.tasks: {', '.join(pooling)} has pool='pooler', which needs EncoderConfig(pooler=True)",
         )
 
     @property
@@ -232,7 +250,7 @@ class EncoderConfig(TransformerConfig):
     """An encoder that sees both ways, with a masked-language-model head; see TransformerConfig.
 
     Attributes:
-      pooler: a dense tanh layer over the first position, for sentence-level heads (BERT).
+      pooler: a dense tanh layer over the first position, for heads with pool="pooler" (BERT).
     """
 
     pooler: bool = False
@@ -251,7 +269,7 @@ class EncoderDecoderConfig:
 
     Attributes:
       encoder, decoder: their stacks; vocabulary, width and init must be equal, the embedding and the head are the
-        decoder's, the encoder's own head and embedding settings are not used.
+        decoder's, the encoder's own head and embedding settings are not used; tasks are the decoder's too.
     """
 
     encoder: EncoderConfig
@@ -261,6 +279,7 @@ class EncoderDecoderConfig:
         for field in ("vocab_size", "vocab_multiple", "embed_dim", "init"):
             ours, theirs = getattr(self.encoder, field), getattr(self.decoder, field)
             check(ours == theirs, f"EncoderDecoderConfig: encoder.{field} is {ours}, decoder.{field} is {theirs}")
+        check(not self.encoder.tasks, "EncoderDecoderConfig: task heads see the decoder; give them as decoder.tasks")
         check(
             all(layer.cross_attention is not None for layer in self.decoder.layers),
             "EncoderDecoderConfig: every decoder layer needs cross_attention",

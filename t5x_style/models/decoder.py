@@ -10,9 +10,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from t5x_style.models.config import DecoderConfig, DtypePolicy, TransformerConfig
+from t5x_style.errors import UserError
+from t5x_style.models import heads
+from t5x_style.models.config import DecoderConfig, DtypePolicy, SpanBoundarySpec, TransformerConfig
 from t5x_style.models.layers.attention import Context
 from t5x_style.models.layers.embedding import Embedding, Head, HeadTransform, InputEmbedding
+from t5x_style.models.layers.linear import Linear
 from t5x_style.models.layers.masks import Sight
 from t5x_style.models.layers.norms import Norm
 from t5x_style.models.layers.positions import rope
@@ -20,7 +23,9 @@ from t5x_style.models.stack import Trunk
 
 
 class Transformer(nnx.Module):
-    """What Decoder and Encoder share: the parts, the head, the rotary tables."""
+    """What Decoder and Encoder share: the parts, the heads, the rotary tables."""
+
+    pooler: Linear | None = None  # only encoders have one
 
     def __init__(
         self,
@@ -40,20 +45,25 @@ class Transformer(nnx.Module):
         self.trunk = trunk(config, policy=policy, rngs=rngs)
         final = config.final_norm
         self.final_norm = None if final is None else Norm(final, width, axis="embed", policy=policy)
-        spec, tied = config.head, config.tied_embeddings
-        columns = width if config.embedding.dim is None or spec.transform is None else config.embedding.dim
+        spec, tied = config.head, config.tied_embeddings or config.head is None
+        columns = width
+        if spec is not None and spec.transform is not None and config.embedding.dim is not None:
+            columns = config.embedding.dim
         self.unembedding = None if tied else Embedding(size, columns, policy=policy, rngs=rngs, stddev=stddev)
         self.head_transform = (
             None
-            if spec.transform is None
+            if spec is None or spec.transform is None
             else HeadTransform(spec, width, columns, policy=policy, rngs=rngs, stddev=init.stddev)
         )
-        bias = jnp.zeros((size,), policy.dtype("params")) if spec.bias else None
+        bias = jnp.zeros((size,), policy.dtype("params")) if spec is not None and spec.bias else None
         self.head_bias = None if bias is None else nnx.Param(bias, out_sharding=("vocab",))
+        self.task_heads = heads.weights_of(config, policy=policy, rngs=rngs)
 
     @property
     def head(self) -> Head:
-        """The language-model head, over the embedding table when tied."""
+        """The language-model head, over the embedding table when tied; UserError where the model has none."""
+        if self.config.head is None:
+            raise UserError("the model has no vocabulary head (config.head is None); its task heads are in model.tasks")
         owner = self.embedding if self.unembedding is None else self.unembedding
         return Head(
             self.config.head,
@@ -63,6 +73,19 @@ class Transformer(nnx.Module):
             policy=self.policy,
             transform=self.head_transform,
         )
+
+    @property
+    def tasks(self) -> dict[str, heads.TaskHead | heads.SpanBoundaryHead]:
+        """The task heads by name: `model.tasks[name].logits(hidden, segment_ids=segment_ids)`."""
+        found: dict[str, heads.TaskHead | heads.SpanBoundaryHead] = {}
+        for spec in self.config.tasks:
+            weights = self.task_heads[spec.name]
+            if isinstance(spec, SpanBoundarySpec):
+                table, size = self.embedding.table, self.config.vocab_size
+                found[spec.name] = heads.SpanBoundaryHead(spec, weights, table, size, self.policy)
+            else:
+                found[spec.name] = heads.TaskHead(spec, weights, self.pooler, self.policy)
+        return found
 
     def rotations(self, positions: jax.Array) -> dict:
         """Rotary tables of positions [B, L] (or [B, L, 2], see RopeSpec) by (spec, head_dim)."""

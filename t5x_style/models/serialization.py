@@ -12,6 +12,7 @@ from typing import Any
 
 from t5x_style.errors import UserError
 from t5x_style.models import config as parts
+from t5x_style.models.xlnet_config import XLNetConfig
 
 FORMAT = 1
 
@@ -35,7 +36,10 @@ _TYPES: dict[str, type] = {
         parts.RopeSpec,
         parts.RopeScaling,
         parts.HeadSpec,
+        parts.TaskHeadSpec,
+        parts.SpanBoundarySpec,
         parts.InitSpec,
+        XLNetConfig,
     )
 }
 

@@ -1,13 +1,69 @@
-"""The tokenizer as the training core sees it: a SentencePiece model without TensorFlow."""
+"""Tokenizers as the training core sees them, and the one it trains with: a SentencePiece model without TensorFlow."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Protocol
 
 from t5x_style.errors import UserError
 from t5x_style.files import file_sha256
+
+
+class Tokenizer(Protocol):
+    """Text to ids and back: a SentencePiece model (`Vocabulary`) or the files of a Hugging Face folder.
+
+    Attributes:
+      size: number of ids. pad_id, eos_id, bos_id, unk_id: special ids, None where there is none.
+      fingerprint: SHA-256 of the vocabulary's file, the identity that manifests compare.
+    """
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def pad_id(self) -> int | None: ...
+
+    @property
+    def eos_id(self) -> int | None: ...
+
+    @property
+    def bos_id(self) -> int | None: ...
+
+    @property
+    def unk_id(self) -> int | None: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
+        """Ids of `text`; add_special_tokens puts around it what the model expects (the start id; CLS and SEP; ...)."""
+        ...
+
+    def encode_batch(self, texts: Iterable[str], add_special_tokens: bool = False) -> list[list[int]]:
+        """`encode` of every text."""
+        ...
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of `ids`; special ids give nothing."""
+        ...
+
+    def piece(self, token: int) -> str:
+        """The piece behind one id, for displays."""
+        ...
+
+
+def start_id(tokenizer: Tokenizer) -> int:
+    """What every row of a decoder begins with: BOS, or padding where there is none (the training objectives' rule).
+
+    Raises:
+      UserError: it has neither.
+    """
+    start = tokenizer.pad_id if tokenizer.bos_id is None else tokenizer.bos_id
+    if start is None:
+        raise UserError("the tokenizer has no BOS and no padding id to begin a row with; name one in its configuration")
+    return start
 
 
 class Vocabulary:
@@ -56,13 +112,14 @@ class Vocabulary:
     def __len__(self) -> int:
         return self.size
 
-    def encode(self, text: str) -> list[int]:
-        """Ids of `text`, without BOS or EOS."""
-        return self._processor.encode(text, out_type=int)
+    def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
+        """Ids of `text`, without BOS or EOS; with add_special_tokens the start id stands before them."""
+        return [start_id(self)] * add_special_tokens + self._processor.encode(text, out_type=int)
 
-    def encode_batch(self, texts: Iterable[str]) -> list[list[int]]:
+    def encode_batch(self, texts: Iterable[str], add_special_tokens: bool = False) -> list[list[int]]:
         """`encode` of every text, in one call."""
-        return self._processor.encode(list(texts), out_type=int)
+        first = [start_id(self)] * add_special_tokens
+        return [first + ids for ids in self._processor.encode(list(texts), out_type=int)]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of `ids`; special pieces give nothing, ids outside a padded vocabulary give the unknown piece."""

@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from t5x_style import files, model_dir
-from t5x_style.data.vocabulary import Vocabulary
+from t5x_style.data.vocabulary import Vocabulary, start_id
 from t5x_style.errors import UserError
-from t5x_style.evaluation import prompts
 from t5x_style.training import checkpoints
 
 Tokens = Sequence[Sequence[int]]
@@ -82,7 +81,7 @@ def open_model(model: Named, batch_size: int) -> tuple[Functions, Vocabulary]:
     from t5x_style.evaluation import ranking
 
     loaded = model_dir.load_model(model.path, model.step)
-    vocabulary, start = loaded.vocabulary, prompts.start_id(loaded.vocabulary)
+    vocabulary, start = loaded.vocabulary, start_id(loaded.vocabulary)
     module = decoding.prepare(loaded.model)  # once, instead of in every call
 
     def begun(inputs: Tokens) -> list[list[int]]:

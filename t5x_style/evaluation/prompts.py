@@ -1,15 +1,8 @@
-"""Prompts as in training: the start id, then the inputs, cut to what the row leaves them."""
+"""Prompts as in training: the inputs, cut to what the row leaves them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from t5x_style.data.vocabulary import Vocabulary
-
-
-def start_id(vocabulary: Vocabulary) -> int:
-    """The first token of every row: BOS, or padding where there is none (the training objectives' rule)."""
-    return vocabulary.pad_id if vocabulary.bos_id is None else vocabulary.bos_id
 
 
 def cut(inputs: Sequence[Sequence[int]], budget: int, side: str) -> tuple[list[list[int]], int]:

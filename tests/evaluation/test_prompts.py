@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from t5x_style.data.vocabulary import Vocabulary
+from t5x_style.data.vocabulary import Vocabulary, start_id
 from t5x_style.evaluation import prompts
 
 
@@ -29,4 +29,4 @@ def test_cut_keeps_the_other_end(rows, budget, side):
 def test_start_id_is_bos_or_padding(vocabulary_file, bos, start):
     vocabulary = Vocabulary(vocabulary_file)
     vocabulary.bos_id = bos
-    assert prompts.start_id(vocabulary) == start
+    assert start_id(vocabulary) == start

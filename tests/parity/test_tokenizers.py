@@ -14,6 +14,8 @@ import tokenizers
 import transformers
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 
+from t5x_style.data.vocabulary import Vocabulary
+from t5x_style.huggingface import tokenizer_files
 from t5x_style.huggingface.tokenizers import HuggingFaceTokenizer
 
 pytestmark = pytest.mark.parity
@@ -200,3 +202,40 @@ def test_ids_and_texts_equal(name, form, tmp_path):
     transformers.AutoTokenizer.from_pretrained(older).save_pretrained(tmp_path / "new")
     assert (tmp_path / "new" / "tokenizer.json").is_file()
     check(tmp_path / "new")
+
+
+@pytest.mark.parametrize("bos", [3, -1])
+@pytest.mark.parametrize("kind", ["native", "bpe", "unigram"])
+def test_autotokenizer_opens_what_is_written_for_sentencepiece(kind, bos, tmp_path):
+    settings = {"vocab_size": 450, "pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": bos}
+    if kind != "unigram":
+        settings["model_type"] = "bpe"
+    if kind == "native":
+        settings |= {"byte_fallback": True, "normalization_rule_name": "identity", "remove_extra_whitespaces": False}
+    (tmp_path / "sentencepiece.model").write_bytes(sentencepiece_model(**settings))
+    vocabulary = Vocabulary(tmp_path)
+    folder = tmp_path / "written"
+    tokenizer_files.write(tmp_path / "sentencepiece.model", folder)
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    theirs = transformers.AutoTokenizer.from_pretrained(folder)
+    texts = TEXTS if kind != "unigram" else [text for text in TEXTS if not any(s in text for s in ("<s>", "<pad>"))]
+    for text in texts:
+        assert theirs(text)["input_ids"] == vocabulary.encode(text, add_special_tokens=True), text
+        assert theirs(text, add_special_tokens=False)["input_ids"] == vocabulary.encode(text), text
+    if kind == "native":  # without byte fallback an unknown character is shown in two ways
+        for text in texts:
+            assert theirs.decode(vocabulary.encode(text), skip_special_tokens=True) == vocabulary.decode(
+                vocabulary.encode(text)
+            )
+    assert (theirs.pad_token_id, theirs.eos_token_id, theirs.unk_token_id) == (0, 1, 2)
+    assert theirs.bos_token_id == (bos if bos >= 0 else None)
+    check(folder, texts)
+    assert HuggingFaceTokenizer(folder).fingerprint == vocabulary.fingerprint
+
+
+def test_inputs_of_encoder_decoders_end(tmp_path):
+    model = sentencepiece_model(vocab_size=450, pad_id=0, eos_id=1, unk_id=2, bos_id=-1, model_type="bpe")
+    (tmp_path / "sentencepiece.model").write_bytes(model)
+    tokenizer_files.write(tmp_path / "sentencepiece.model", tmp_path / "written", begin=False, end=True)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "written")
+    assert theirs("The fox")["input_ids"] == [*Vocabulary(tmp_path).encode("The fox"), 1]

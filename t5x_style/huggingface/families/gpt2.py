@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from t5x_style.errors import UserError
 from t5x_style.huggingface.activations import activation
 from t5x_style.huggingface.layouts import Flat, Matrix, Table
 from t5x_style.huggingface.weight_map import Rule, WeightMap, fused, layer_norm, layer_rules, one
@@ -40,10 +41,15 @@ def from_config(settings: Mapping[str, Any]) -> parts.DecoderConfig:
 
 
 def to_config(config: parts.DecoderConfig, kind: str = "gpt2") -> dict[str, Any]:
-    """Their config.json of our configuration."""
+    """Their config.json of our configuration; UserError where the format has no word for it."""
     layer, positions = config.layers[0], config.embedding.positions
     assert isinstance(layer.mlp, parts.MlpSpec)
     assert positions is not None
+    spec, scales = layer.attention, [x.attention.scale or x.attention.head_dim**-0.5 for x in config.layers]
+    if any(x.attention.window is not None for x in config.layers):
+        raise UserError(f"{kind} has no windows (locally banded layers), this model has some; write it as gpt3")
+    if spec.heads * spec.head_dim != config.embed_dim:
+        raise UserError(f"{kind} has heads of {config.embed_dim} / {spec.heads}, this model of {spec.head_dim}")
     return {
         "architectures": [MODEL_TYPES[kind]],
         "model_type": kind,
@@ -55,7 +61,8 @@ def to_config(config: parts.DecoderConfig, kind: str = "gpt2") -> dict[str, Any]
         "n_positions": positions.length,
         "activation_function": {"gelu_tanh": "gelu_new"}.get(layer.mlp.activation, layer.mlp.activation),
         "layer_norm_epsilon": layer.norm.epsilon,
-        "scale_attn_by_inverse_layer_idx": len({x.attention.scale for x in config.layers}) > 1,
+        "scale_attn_weights": scales[0] == spec.head_dim**-0.5,
+        "scale_attn_by_inverse_layer_idx": len(set(scales)) > 1,
         "tie_word_embeddings": config.tied_embeddings,
     }
 

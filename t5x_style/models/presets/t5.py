@@ -1,7 +1,7 @@
 """T5, T5 v1.1 (and Flan-T5) and mT5: encoder-decoders with a relative bias (Raffel et al. 2020, section 2.1).
 
-Sizes: Raffel et al. 2020, section 3.7; v1.1 and Flan-T5 (Chung et al. 2022) as released; mT5 (Xue et al. 2021), table 1, is
-v1.1 over 250,112 ids. Scores are not scaled; T5's tied head is scaled by embed_dim ** -0.5 instead.
+Sizes: Raffel et al. 2020, section 3.7; v1.1 and Flan-T5 (Chung et al. 2022) as released; mT5 (Xue et al. 2021, table
+1) is v1.1 over 250,112 ids. Scores are not scaled; T5's tied head is scaled by embed_dim ** -0.5 instead.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """GPT-3 in slow numpy (float64), a query at a time; shares nothing with our layers.
 
-From the papers: GPT-2's layers with the norm before each block and one after the last (Radford et al. 2019, section 2.3),
-dense and locally banded layers by turns (Brown et al. 2020, section 2.1), where a banded query sees itself and the
-window - 1 positions before it (Child et al. 2019, section 4.2, the local half), GELU (Hendrycks and Gimpel 2016, section
-2, the tanh form). From GPT-2's released code: names and orders of the weights, epsilon, the head tied to the embedding.
+From the papers: GPT-2's layers with the norm before each block and one after the last (Radford et al. 2019, section
+2.3), dense and locally banded layers by turns (Brown et al. 2020, section 2.1), where a banded query sees itself and
+the window - 1 positions before it (Child et al. 2019, section 4.2, the local half), GELU (Hendrycks and Gimpel 2016,
+section 2, the tanh form).
+From GPT-2's released code: names and orders of the weights, epsilon, the head tied to the embedding.
 """
 
 from __future__ import annotations

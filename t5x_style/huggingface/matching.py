@@ -1,0 +1,111 @@
+"""Which config.json a model of ours has in Hugging Face: that of its import, or of the family that gives it back."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+from t5x_style.errors import UserError
+from t5x_style.huggingface import registry
+from t5x_style.huggingface.folder import config_of
+
+# How a model is executed, initialised or trained is no part of what it computes.
+_NOT_COMPUTED = {"remat", "scan", "init", "vocab_multiple", "balance_weight", "z_weight"}
+# Tried first: the plainest families, which every version of transformers has.
+_COMMON = ("llama", "mistral", "mixtral", "qwen2", "qwen3", "gemma2", "gemma3_text", "gpt2", "bloom", "t5", "bert")
+# What to_config of a family that does not fit may end in: it reads parts that the model has not.
+_DOES_NOT_FIT = (AssertionError, LookupError, AttributeError, TypeError, ValueError, ArithmeticError, UserError)
+
+
+@dataclasses.dataclass(frozen=True)
+class Match:
+    """The outcome.
+
+    Attributes:
+      family: the module. settings: the whole config.json.
+    """
+
+    family: ModuleType
+    settings: dict[str, Any]
+
+
+def match(config: Any, original: Mapping[str, Any] | None = None, model_type: str | None = None) -> Match:
+    """Finds the family and the settings of a configuration.
+
+    Args:
+      config: ours. original: the config.json that the model was imported with.
+      model_type: the one to write; None: the original's, or the first that fits.
+
+    Raises:
+      UserError: no family holds the model (or that of `model_type` does not, naming what differs).
+    """
+    if original is not None and model_type in (None, original.get("model_type")):
+        family = registry.family(original)
+        if difference(config_of(family, original, "huggingface/config.json"), config) is None:
+            return Match(family, dict(original))
+        wanted = original.get("model_type")
+    else:
+        wanted = model_type
+    found = _by_type(config, wanted) if wanted is not None else _first_that_fits(config)
+    return Match(found.family, {**_kept(original, found.settings), **found.settings})
+
+
+def _kept(original: Mapping[str, Any] | None, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of the original that stay: not older forms of what is written anew."""
+    stale = {"rope_scaling", "rope_theta"} if "rope_parameters" in settings else set()
+    return {key: value for key, value in (original or {}).items() if key not in stale}
+
+
+def _by_type(config: Any, kind: str) -> Match:
+    families = [module for module in registry.modules() if kind in module.MODEL_TYPES]
+    if not families:
+        raise UserError(f"model_type {kind!r} is not a known architecture; known are {', '.join(registry.known())}")
+    reasons = []
+    for family in families:
+        try:
+            settings = family.to_config(config, kind)
+            differs = difference(family.from_config(settings), config)
+        except _DOES_NOT_FIT as error:
+            reasons.append(f"it has another structure ({type(error).__name__})")
+            continue
+        if differs is None:
+            return Match(family, settings)
+        reasons.append(differs)
+    raise UserError(f"model_type {kind!r} does not hold this model: {reasons[0]}; choose another --model_type")
+
+
+def _first_that_fits(config: Any) -> Match:
+    kinds = [*_COMMON, *(kind for kind in registry.known() if kind not in _COMMON)]
+    for kind in kinds:
+        try:
+            return _by_type(config, kind)
+        except UserError:
+            continue
+    raise UserError(
+        f"no known architecture of Hugging Face holds this {type(config).__name__}; known are "
+        f"{', '.join(registry.known())}; --model_type NAME says what differs from one of them"
+    )
+
+
+def difference(theirs: Any, ours: Any, where: str = "") -> str | None:
+    """The first field in which two configurations compute something else; None: they are the same model."""
+    if type(theirs) is not type(ours):
+        return f"{where or 'the model'} is {_short(ours)}, not {_short(theirs)}"
+    if dataclasses.is_dataclass(ours):
+        for field in dataclasses.fields(ours):
+            if field.name not in _NOT_COMPUTED:
+                path = f"{where}.{field.name}" if where else field.name
+                found = difference(getattr(theirs, field.name), getattr(ours, field.name), path)
+                if found is not None:
+                    return found
+        return None
+    if isinstance(ours, tuple) and len(ours) == len(theirs):
+        pairs = enumerate(zip(theirs, ours, strict=True))
+        return next((found for i, (a, b) in pairs if (found := difference(a, b, f"{where}[{i}]")) is not None), None)
+    return None if theirs == ours else f"{where} is {_short(ours)}, not {_short(theirs)}"
+
+
+def _short(value: Any) -> str:
+    return type(value).__name__ if dataclasses.is_dataclass(value) else repr(value)

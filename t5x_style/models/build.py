@@ -12,6 +12,8 @@ from t5x_style.models.config import FLOAT32, DecoderConfig, DtypePolicy, Encoder
 from t5x_style.models.decoder import Decoder
 from t5x_style.models.encoder import Encoder
 from t5x_style.models.encoder_decoder import EncoderDecoder
+from t5x_style.models.recurrent import RecurrentDecoder
+from t5x_style.models.recurrent_config import RecurrentConfig
 from t5x_style.models.xlnet import XLNet
 from t5x_style.models.xlnet_config import XLNetConfig
 
@@ -20,6 +22,7 @@ _MODELS: dict[type, type] = {
     EncoderConfig: Encoder,
     EncoderDecoderConfig: EncoderDecoder,
     XLNetConfig: XLNet,
+    RecurrentConfig: RecurrentDecoder,
 }
 
 
@@ -46,14 +49,16 @@ def parameter_count(config: Any) -> int:
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(abstract(config), nnx.Param)))
 
 
-def flops_per_token(config: DecoderConfig, length: int) -> float:
+def flops_per_token(config: DecoderConfig | RecurrentConfig, length: int) -> float:
     """Floating-point operations of forward and backward for one token of a sequence of `length`.
 
     6 per matrix parameter (the vocabulary head's included where there is one, the embedding look-up not; task heads
     not, they see few tokens or few labels), and 12 * heads * head_dim * keys per layer for attention, keys being the
     length or the window (Chowdhery et al. 2022, appendix B: causal masks are not discounted, recomputation is not
-    counted).
+    counted). XLNet: its content stream, whose scores by distance cost as much as those by content.
     """
+    if isinstance(config, RecurrentConfig):
+        return 6.0 * config.matrix_size
     total = 0.0 if config.head is None else 6.0 * config.padded_vocab_size * config.embed_dim
     for layer in config.layers:
         spec, width = layer.attention, config.embed_dim
@@ -62,5 +67,6 @@ def flops_per_token(config: DecoderConfig, length: int) -> float:
         one, used = (layer.mlp.mlp, layer.mlp.top_k) if isinstance(layer.mlp, MoeSpec) else (layer.mlp, 1)
         mlp = used * width * one.hidden * (3 if one.gated else 2)
         keys = length if spec.window is None else min(length, spec.window)
-        total += 6.0 * (attention + mlp) + 12.0 * spec.heads * spec.head_dim * keys
+        products = 18.0 if isinstance(config, XLNetConfig) else 12.0
+        total += 6.0 * (attention + mlp) + products * spec.heads * spec.head_dim * keys
     return total

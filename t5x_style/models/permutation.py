@@ -1,4 +1,4 @@
-"""From a factorisation order to the masks of permutation language modelling (Yang et al. 2019, sections 2.2 and 2.3)."""
+"""From a factorisation order to the masks of permutation language models (Yang et al. 2019, sections 2.2 and 2.3)."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from t5x_style.errors import UserError
 from t5x_style.models import config as parts
+from t5x_style.models.recurrent_config import RecurrentConfig
 from t5x_style.models.xlnet_config import XLNetConfig
 
 FORMAT = 1
@@ -40,6 +41,7 @@ _TYPES: dict[str, type] = {
         parts.SpanBoundarySpec,
         parts.InitSpec,
         XLNetConfig,
+        RecurrentConfig,
     )
 }
 

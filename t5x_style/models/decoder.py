@@ -118,7 +118,6 @@ class Decoder(Transformer):
           causal_attention: [B, L]; nonzero positions of a segment see each other in both directions (prefix LM).
           cache: a decoding.cache.KVCache with room for L more tokens; all rows write at the same slot, and
             row offsets are padding (segment 0) on the left.
-
           return_losses: without a cache, gives (hidden, losses) with the routers' losses, {} without experts.
 
         Returns:
@@ -144,7 +143,7 @@ class Decoder(Transformer):
             rotations=self.rotations(places),
             cache_index=index,
         )
-        x_BLD = self.embedding.embed(tokens, places if places.ndim == 2 else places[..., 0])
+        x_BLD = self.embedding.embed(tokens, places)
         x_BLD, layers, losses = self.trunk(x_BLD, context, None if cache is None else cache.layers)
         hidden_BLD = x_BLD if self.final_norm is None else self.final_norm(x_BLD)
         if cache is None:

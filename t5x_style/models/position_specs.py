@@ -62,7 +62,8 @@ class RopeSpec:
       dim: how many dimensions of a head turn, the first ones; None: all.
       interleaved: dimensions 2i and 2i + 1 turn together (GLM 2 and later), not i and i + dim / 2 (LLaMA).
       two_dimensional: half of the turning dimensions follow the position, the other half the position within the
-        block that is being filled in (GLM, Du et al. 2022, section 2.1); positions are then [B, L, 2].
+        block that is being filled in (ChatGLM-6B, whose two positions are GLM's, Du et al. 2022, section 2.1);
+        positions are then [B, L, 2].
     """
 
     base: float = 10000.0
@@ -111,13 +112,17 @@ class PositionSpec:
     Attributes:
       kind: "learned" rows of a table, or "sinusoidal" (Vaswani et al. 2017, section 3.5).
       length: rows of the table. offset: added to every position (RoBERTa counts from 2).
+      blocks: a second table of the same length is added, for the position within the block that is being filled in
+        (GLM, Du et al. 2022, section 2.1); positions are then [B, L, 2].
     """
 
     kind: Literal["learned", "sinusoidal"] = "learned"
     length: int = 512
     offset: int = 0
+    blocks: bool = False
 
     def __post_init__(self):
         choice(self.kind, ("learned", "sinusoidal"), "PositionSpec.kind")
         check(self.length >= 1, f"PositionSpec.length is {self.length}; give at least 1")
         check(self.offset >= 0, f"PositionSpec.offset is {self.offset}; give 0 or more")
+        check(not self.blocks or self.kind == "learned", 'PositionSpec.blocks needs kind "learned"')

@@ -59,12 +59,19 @@ class InputEmbedding(Embedding):
 
         self.types = rows_of(spec.types) if spec.types else None
         self.positions = rows_of(rows) if learned else None
+        self.block_positions = rows_of(rows) if spec.positions is not None and spec.positions.blocks else None
         self.norm = None if spec.norm is None else Norm(spec.norm, width, axis="embed", policy=policy)
         dense = {"axes": (None, "embed"), "policy": policy, "rngs": rngs, "stddev": stddev}
-        self.projection = Linear((width,), (embed_dim,), bias=True, **dense) if width != embed_dim else None
+        self.projection = Linear((width,), (embed_dim,), bias=True, **dense) if spec.dim is not None else None
 
-    def embed(self, tokens_BL: jax.Array, positions_BL: jax.Array, types_BL: jax.Array | None = None) -> jax.Array:
-        """[B, L] ids, positions ([1, L] for all rows alike) and token types (None: all 0) -> [B, L, embed]."""
+    def embed(self, tokens_BL: jax.Array, positions: jax.Array, types_BL: jax.Array | None = None) -> jax.Array:
+        """[B, L] ids, positions and token types (None: all 0) -> [B, L, embed].
+
+        Args:
+          positions: [B, L], or [1, L] for all rows alike; [B, L, 2] with positions within blocks, else those are 0.
+        """
+        pair = positions if positions.ndim == 3 else jnp.stack([positions, jnp.zeros_like(positions)], axis=-1)
+        positions_BL, blocks_BL = pair[..., 0], pair[..., 1]
         x_BLD = self(tokens_BL)
         if self.scale is not None:
             x_BLD = x_BLD * jnp.asarray(self.scale, x_BLD.dtype)
@@ -77,6 +84,8 @@ class InputEmbedding(Embedding):
                 x_BLD = x_BLD + self.positions(shifted)
             else:
                 x_BLD = x_BLD + sinusoidal(shifted, x_BLD.shape[-1]).astype(x_BLD.dtype)
+        if self.block_positions is not None:
+            x_BLD = x_BLD + self.block_positions(blocks_BL)
         if self.norm is not None:
             x_BLD = self.norm(x_BLD)
         return x_BLD if self.projection is None else self.projection(x_BLD)

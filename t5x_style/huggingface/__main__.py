@@ -36,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     importing.add_argument("source", metavar="SRC", help="folder with config.json and safetensors")
     importing.add_argument("target", metavar="DST", help="the MODEL_DIR to make")
     importing.add_argument(
-        "--ignore_tokenizer_size", action="store_true", help="import although the tokenizer has ids beyond the table"
+        "--skip_tokenizer_check", action="store_true", help="copy the tokenizer unread, whatever its size"
     )
     exporting = commands.add_parser("export", help="a MODEL_DIR becomes a folder that transformers opens")
     exporting.add_argument("source", metavar="SRC", help="the MODEL_DIR")
@@ -64,7 +64,7 @@ def _main(argv: Sequence[str]) -> int:
     if arguments.command == "import":
         from t5x_style.huggingface.import_model import import_model
 
-        written = import_model(arguments.source, arguments.target, arguments.ignore_tokenizer_size)
+        written = import_model(arguments.source, arguments.target, arguments.skip_tokenizer_check)
     else:
         limit = size(arguments.max_shard_size)
         from t5x_style.huggingface.export_model import export_model

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,9 +14,9 @@ import numpy as np
 
 from t5x_style import model_dir
 from t5x_style.errors import UserError
-from t5x_style.huggingface import checkpoint_arrays, load, matching, safetensors_files, weight_map
+from t5x_style.huggingface import checkpoint_arrays, export_settings, load, matching, safetensors_files, weight_map
 from t5x_style.huggingface import folder as folders
-from t5x_style.huggingface.import_model import SETTINGS, TOKENIZER_FILES, Written, code_files, copy_files
+from t5x_style.huggingface.import_model import Written
 from t5x_style.huggingface.layouts import Fused
 from t5x_style.huggingface.output_folder import output_folder
 from t5x_style.huggingface.safetensors_files import StoredTensor
@@ -53,8 +52,7 @@ def export_model(
     """
     start = time.monotonic()
     config = model_dir.read_config(source)
-    original = _original(Path(source))
-    match = matching.match(config, original, model_type)
+    match = matching.match(config, export_settings.original(Path(source)), model_type)
     mapping: WeightMap = match.family.weight_map(config)
     reader = checkpoint_arrays.Reader(_checkpoint(Path(source), step))
     _check_fit(config, mapping, reader, Path(source))
@@ -68,18 +66,15 @@ def export_model(
                 progress.advance()
         for file in sorted({place.file for place in places.values()}):
             safetensors_files.sync(file)
-        _write_settings(Path(source), working, match.settings, original, _main_dtype(tensors))
+        notes = export_settings.write(Path(source), working, match.settings, config, _main_dtype(tensors))
     return Written(
         path=Path(target),
         model_type=str(match.settings.get("model_type")),
         parameters=sum(math.prod(shape) for _, shape in tensors.values()),
         nbytes=nbytes,
         seconds=time.monotonic() - start,
+        notes=tuple(notes),
     )
-
-
-def _original(source: Path) -> dict[str, Any] | None:
-    return folders.read_settings(source / SETTINGS) if (source / SETTINGS / folders.CONFIG).is_file() else None
 
 
 def _checkpoint(source: Path, step: int | None) -> Path:
@@ -159,16 +154,3 @@ def _cast(value: np.ndarray, place: StoredTensor) -> np.ndarray:
     if not np.isfinite(cast.astype(np.float32)).all() and np.isfinite(value.astype(np.float32)).all():
         raise UserError(f"tensor {place.name} has values beyond {place.dtype.name}; export it with --dtype bfloat16")
     return cast
-
-
-def _write_settings(
-    source: Path, working: Path, settings: dict[str, Any], original: dict[str, Any] | None, dtype: str
-) -> None:
-    copy_files(source / "tokenizer", working, TOKENIZER_FILES)
-    copy_files(source / SETTINGS, working, [folders.GENERATION, *code_files(source / SETTINGS)])
-    key = "torch_dtype" if original and "torch_dtype" in original and "dtype" not in original else "dtype"
-    settings[key] = dtype
-    if settings == original:
-        shutil.copyfile(source / SETTINGS / folders.CONFIG, working / folders.CONFIG)
-        return
-    (working / folders.CONFIG).write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -4,34 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import shutil
 import time
 from pathlib import Path
 
 from t5x_style.errors import UserError
-from t5x_style.huggingface import checkpoint_arrays, load
+from t5x_style.huggingface import checkpoint_arrays, export_settings, load, tokenizer_files
 from t5x_style.huggingface import folder as folders
 from t5x_style.huggingface.output_folder import output_folder
 from t5x_style.huggingface.tokenizers import HuggingFaceTokenizer, vocabulary_files
 from t5x_style.models import serialization
 from t5x_style.progress import Progress
 
-SETTINGS = "huggingface"  # the folder in MODEL_DIR that keeps their configuration files
 STEP = 0
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "tokenizer.model",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-    "spm.model",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,28 +36,30 @@ class Written:
     notes: tuple[str, ...] = ()
 
 
-def import_model(source: str | Path, target: str | Path, ignore_tokenizer_size: bool = False) -> Written:
+def import_model(source: str | Path, target: str | Path, skip_tokenizer_check: bool = False) -> Written:
     """Writes a MODEL_DIR with the folder's weights, in their dtype, as checkpoint 0.
 
     Memory of the host: one parameter (all layers of it) and one tensor at a time.
 
     Args:
       source: a Hugging Face folder. target: the MODEL_DIR; must not exist, or be empty.
-      ignore_tokenizer_size: import although the tokenizer gives ids that the model has no row for.
+      skip_tokenizer_check: copy the tokenizer unread, also one that gives ids that the model has no row for.
 
     Raises:
       UserError: anything of the folder is missing, broken or does not fit; nothing is left in `target` then.
     """
     start = time.monotonic()
     folder = folders.open_folder(source)
-    notes = _check_tokenizer(folder, ignore_tokenizer_size)
+    notes = [] if skip_tokenizer_check else _check_tokenizer(folder)
     if folder.ignored:
         notes.append(f"not imported, as no part of this model needs them: {', '.join(folder.ignored)}")
     shapes = {path: leaf.shape for path, leaf in load.abstract_parameters(folder.config).items()}
     with output_folder(target, needed=folder.nbytes) as working:
         (working / "model.json").write_text(serialization.to_json(folder.config), encoding="utf-8")
-        copy_files(folder.path, working / "tokenizer", TOKENIZER_FILES)
-        copy_files(folder.path, working / SETTINGS, [folders.CONFIG, folders.GENERATION, *code_files(folder.path)])
+        if tokenizer_files.files_in(folder.path):
+            tokenizer_files.copy(folder.path, working / "tokenizer")
+        names = [folders.CONFIG, folders.GENERATION, *export_settings.code_files(folder.path)]
+        export_settings.copy(folder.path, working / export_settings.SETTINGS, names)
         rules = sum(1 for _ in folder.mapping.rules())
         with Progress(f"import {folder.path.name}", total=rules, unit="tensors") as progress:
             values = load.read_parameters(folder, shapes, progress.advance)
@@ -88,27 +74,15 @@ def import_model(source: str | Path, target: str | Path, ignore_tokenizer_size: 
     )
 
 
-def copy_files(source: Path, target: Path, names: list[str] | tuple[str, ...]) -> None:
-    """Copies those of the files that exist."""
-    for path in folders.existing(source, names):
-        target.mkdir(exist_ok=True)
-        shutil.copyfile(path, target / path.name)
-
-
-def code_files(folder: Path) -> list[str]:
-    """Python files that a config.json may refer to (`auto_map`); they travel with it and are never run here."""
-    return sorted(path.name for path in folder.glob("*.py"))
-
-
-def _check_tokenizer(folder: folders.Folder, ignore_size: bool) -> list[str]:
+def _check_tokenizer(folder: folders.Folder) -> list[str]:
     if not vocabulary_files(folder.path):
         return ["the folder has no tokenizer; the model opens without one"]
     tokenizer = HuggingFaceTokenizer(folder.path, folder.settings)
     rows, file = folder.config.vocab_size, vocabulary_files(folder.path)[0]
-    if tokenizer.size > rows and not ignore_size:
+    if tokenizer.size > rows:
         raise UserError(
             f"{file}: the tokenizer gives ids up to {tokenizer.size - 1}, the embedding table has {rows} rows; give "
-            "the tokenizer of this model, or --ignore_tokenizer_size where these ids never come"
+            "the tokenizer of this model, or --skip_tokenizer_check where these ids never come"
         )
     if tokenizer.size != rows:
         return [f"the tokenizer has {tokenizer.size} ids, the embedding table {rows} rows"]

@@ -22,6 +22,11 @@ MODEL_TYPES = {"glm": "GlmForCausalLM", "glm4": "Glm4ForCausalLM"}
 _TURNING = 0.5  # part of a head that turns where the file does not say, as in transformers
 
 
+def accepts(settings: Mapping[str, Any]) -> bool:
+    """Whether a config.json of model_type "glm" is GLM-4's, not that of the first GLM (glm_infilling.py)."""
+    return "max_sequence_length" not in settings
+
+
 def from_config(settings: Mapping[str, Any]) -> parts.DecoderConfig:
     """Our configuration of their config.json."""
     heads, width = settings["num_attention_heads"], settings["hidden_size"]

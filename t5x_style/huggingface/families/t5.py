@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from t5x_style.huggingface.activations import activation, their_activation
@@ -93,6 +93,13 @@ def to_config(config: parts.EncoderDecoderConfig, kind: str = "t5") -> dict[str,
 
 def weight_map(config: parts.EncoderDecoderConfig) -> WeightMap:
     """Their tensors."""
+    return weight_map_of(config, layer)
+
+
+def weight_map_of(
+    config: parts.EncoderDecoderConfig, layer: Callable[[parts.TransformerConfig, int], Iterator[Rule]]
+) -> WeightMap:
+    """The tensors of a model whose layers have the rules of `layer`."""
     encoder, decoder, width = config.encoder, config.decoder, config.embed_dim
     table = Table(config.vocab_size, config.padded_vocab_size, width)
     whole = [one("shared.weight", "embedding/table", table)]
@@ -118,6 +125,18 @@ def weight_map(config: parts.EncoderDecoderConfig) -> WeightMap:
 def layer(config: parts.TransformerConfig, number: int) -> Iterator[Rule]:
     """The tensors of one layer, names behind "encoder.block.N.layer."."""
     spec, width = config.layers[number], config.embed_dim
+    yield from attentions(spec, width)
+    index, mlp = 1 if spec.cross_attention is None else 2, spec.mlp
+    assert isinstance(mlp, parts.MlpSpec)
+    yield one(f"{index}.layer_norm.weight", "mlp_norm/scale", Flat((width,)))
+    names = {"wi_0": "gate", "wi_1": "up"} if mlp.gated else {"wi": "up"}
+    for theirs, ours in names.items():
+        yield one(f"{index}.DenseReluDense.{theirs}.weight", f"mlp/{ours}/kernel", Matrix((width,), (mlp.hidden,)))
+    yield one(f"{index}.DenseReluDense.wo.weight", "mlp/down/kernel", Matrix((mlp.hidden,), (width,)))
+
+
+def attentions(spec: parts.LayerSpec, width: int) -> Iterator[Rule]:
+    """The attentions' tensors of one layer, names behind "encoder.block.N.layer."."""
     blocks = [("SelfAttention", "attention")]
     if spec.cross_attention is not None:
         blocks.append(("EncDecAttention", "cross_attention"))
@@ -128,10 +147,3 @@ def layer(config: parts.TransformerConfig, number: int) -> Iterator[Rule]:
         for short, name in (("q", "query"), ("k", "key"), ("v", "value")):
             yield one(f"{index}.{theirs}.{short}.weight", f"{ours}/{name}/kernel", Matrix((width,), heads))
         yield one(f"{index}.{theirs}.o.weight", f"{ours}/output/kernel", Matrix(heads, (width,)))
-    index, mlp = len(blocks), spec.mlp
-    assert isinstance(mlp, parts.MlpSpec)
-    yield one(f"{index}.layer_norm.weight", "mlp_norm/scale", Flat((width,)))
-    names = {"wi_0": "gate", "wi_1": "up"} if mlp.gated else {"wi": "up"}
-    for theirs, ours in names.items():
-        yield one(f"{index}.DenseReluDense.{theirs}.weight", f"mlp/{ours}/kernel", Matrix((width,), (mlp.hidden,)))
-    yield one(f"{index}.DenseReluDense.wo.weight", "mlp/down/kernel", Matrix((mlp.hidden,), (width,)))

@@ -91,7 +91,8 @@ class EmbeddingSpec:
     """What is done between the token table and the first layer, in this order.
 
     Attributes:
-      dim: columns of the token table; None: embed_dim. Another size is projected to it (factorised, Lan et al. 2020).
+      dim: columns of the token table, projected to embed_dim (factorised, Lan et al. 2020); None: embed_dim columns
+        and no projection.
       types: rows of a table of token types (BERT's sentences A and B), 0: none.
       positions: added to the embeddings, None: none.
       norm: after all of them, None: none.

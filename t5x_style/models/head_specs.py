@@ -72,7 +72,11 @@ class TaskHeadSpec:
         else:
             choice(str(self.pool), get_args(Pool), f"{where}: pool")
         needed = self.kind in _LABELLED
-        check(bool(self.labels) or not needed, f"{where}: kind {self.kind} needs labels, the names of its outputs")
+        fewest = 2 if self.kind == "classification" else 1 if needed else 0
+        check(
+            len(self.labels) >= fewest,
+            f"{where}: kind {self.kind} has {len(self.labels)} labels, the names of its outputs; give {fewest} or more",
+        )
         most = 1 if self.kind == "reward" else 0
         check(needed or len(self.labels) <= most, f"{where}: kind {self.kind} takes at most {most} labels")
         check(

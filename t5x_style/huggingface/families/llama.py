@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from t5x_style.huggingface import rope_parameters
+from t5x_style.huggingface import rope_parameters, task_heads
 from t5x_style.huggingface.activations import activation, their_activation
 from t5x_style.huggingface.layouts import Flat, Matrix, Table
 from t5x_style.huggingface.weight_map import Rule, WeightMap, experts, layer_rules, one
@@ -43,12 +43,15 @@ def from_config(settings: Mapping[str, Any]) -> parts.DecoderConfig:
         )
         return parts.LayerSpec(attention, _experts(settings, mlp) if kind == "mixtral" else mlp, norm)
 
+    above = task_heads.read(settings, MODEL_TYPES[kind].removesuffix("ForCausalLM"), task_heads.DECODER)
     return parts.DecoderConfig(
         vocab_size=settings["vocab_size"],
         embed_dim=settings["hidden_size"],
         segments=segments([layer(window) for window in windows(settings, layers)]),
         final_norm=norm,
         tied_embeddings=settings.get("tie_word_embeddings", False),
+        head=parts.HeadSpec() if above.head else None,
+        tasks=() if above.task is None else (above.task,),
     )
 
 
@@ -93,7 +96,7 @@ def to_config(config: parts.DecoderConfig, kind: str = "llama") -> dict[str, Any
     sliding = [layer.attention.window for layer in config.layers]
     width = next((window for window in sliding if window is not None), None)
     settings: dict[str, Any] = {
-        "architectures": [MODEL_TYPES[kind]],
+        **task_heads.write(config, MODEL_TYPES[kind].removesuffix("ForCausalLM"), task_heads.DECODER),
         "model_type": kind,
         "vocab_size": config.vocab_size,
         "hidden_size": config.embed_dim,
@@ -122,17 +125,19 @@ def to_config(config: parts.DecoderConfig, kind: str = "llama") -> dict[str, Any
 
 
 def weight_map(config: parts.DecoderConfig) -> WeightMap:
-    """Their tensors; see `layers` for those of a layer."""
+    """Their tensors; see `layer` for those of a layer. A model without any head has names without "model."."""
+    base = "" if config.head is None and not config.tasks else "model."
     table = Table(config.vocab_size, config.padded_vocab_size, config.embed_dim)
     whole = [
-        one("model.embed_tokens.weight", "embedding/table", table),
-        one("model.norm.weight", "final_norm/scale", Flat((config.embed_dim,))),
+        one(f"{base}embed_tokens.weight", "embedding/table", table),
+        one(f"{base}norm.weight", "final_norm/scale", Flat((config.embed_dim,))),
+        *task_heads.score_rules(config, {"": "score"}),
     ]
-    if not config.tied_embeddings:
+    own = config.head is not None and not config.tied_embeddings
+    if own:
         whole.append(one("lm_head.weight", "unembedding/table", table))
-    found = layer_rules(config, "model.layers.{}.", lambda number: layer(config, number))
-    ignored = [r".*rotary_emb\.inv_freq"] + ([r"lm_head\.weight"] if config.tied_embeddings else [])
-    return WeightMap(whole, found, ignored)
+    found = layer_rules(config, base + "layers.{}.", lambda number: layer(config, number))
+    return WeightMap(whole, found, [r".*rotary_emb\.inv_freq"] + ([] if own else [r"lm_head\.weight"]))
 
 
 def layer(config: parts.DecoderConfig, number: int) -> Iterator[Rule]:

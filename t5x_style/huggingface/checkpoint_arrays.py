@@ -1,17 +1,19 @@
-"""The parameters of a checkpoint, written and read some at a time.
+"""The parameters of a checkpoint, written and read piece by piece, so that a model larger than memory goes through.
 
-Orbax's `save` takes a whole tree; its partial saves (`v1.partial`) add to a checkpoint and leave the same files in the
-end, so that a model larger than memory can be written, and `training.checkpoints` reads it as its own.
+Orbax saves and restores whole arrays. Here it writes a checkpoint of the right tree with one number a parameter, in its
+form of one zarr folder a parameter; the zarr arrays are then made anew in their real shapes and filled through
+TensorStore, which is what Orbax uses underneath. `training.checkpoints` reads the result as any other checkpoint.
 """
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterable, Iterator, Sequence
+import contextlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -19,45 +21,91 @@ from t5x_style.errors import UserError
 from t5x_style.huggingface.load import nested
 from t5x_style.training import parameters
 
-_BATCH = 32 << 20  # bytes of small parameters that go in one partial save
-_CHUNK = 64 << 20  # bytes of an array in one piece of a file: what a reader must hold at least
+# One file of an array. Arrays up to this size are collected and written whole; of larger ones every layer is a file or
+# several. Readers hold a few of these beside what they read.
+CHUNK = 16 << 20
+_METADATA = "_METADATA"
+# Nothing is kept after use, and few pieces are in flight.
+_CONTEXT = {
+    "cache_pool": {"total_bytes_limit": 0},
+    "file_io_concurrency": {"limit": 4},
+    "data_copy_concurrency": {"limit": 4},
+}
 
 
-def write(folder: Path, values: Iterable[tuple[str, np.ndarray]]) -> None:
-    """Writes parameters as the item `folder` (MODEL_DIR/checkpoints/<step>/params), as they come.
+class Writer:
+    """Writes the item `params` of one step."""
 
-    Args:
-      folder: must not exist. values: (path, value), every path once.
+    def __init__(self, folder: Path, arrays: Mapping[str, tuple[tuple[int, ...], np.dtype]]):
+        """Makes the checkpoint without data.
+
+        Args:
+          folder: MODEL_DIR/checkpoints/<step>/params; must not exist.
+          arrays: (shape, dtype) of every parameter, by path.
+        """
+        self._folder, self._arrays = folder.absolute(), dict(arrays)
+        self._collected: dict[str, tuple[np.ndarray, int]] = {}
+        tree = nested({path: np.zeros(1, dtype) for path, (_, dtype) in arrays.items()})
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=False)) as checkpointer:
+            checkpointer.save(self._folder, args=ocp.args.PyTreeSave(tree))
+        self._stores: dict[str, Any] = {}
+
+    def write(self, path: str, place: tuple[int, ...], value: np.ndarray) -> None:
+        """Writes one piece; every piece of every parameter must come once.
+
+        Args:
+          path: the parameter's. place: (), (layer,), (expert,) or (layer, expert). value: the parameter there.
+        """
+        shape, dtype = self._arrays[path]
+        if place and math.prod(shape) * dtype.itemsize <= CHUNK:
+            whole, count = self._collected.pop(path, (np.empty(shape, dtype), 0))
+            whole[place] = value
+            if count + 1 < math.prod(shape[: len(place)]):
+                self._collected[path] = whole, count + 1
+                return
+            place, value = (), whole
+        if path not in self._stores:
+            self._stores[path] = self._create(path, len(place))
+        self._stores[path][place].write(value).result()
+
+    def finish(self) -> None:
+        """Raises AssertionError where pieces are missing."""
+        assert not self._collected, sorted(self._collected)
+        assert set(self._stores) == set(self._arrays), sorted(set(self._arrays) - set(self._stores))
+
+    def _create(self, path: str, stacked: int) -> Any:
+        import tensorstore
+
+        shape, dtype = self._arrays[path]
+        spec = {
+            "driver": "zarr",
+            "kvstore": {"driver": "file", "path": str(self._folder / path.replace("/", "."))},
+            "dtype": dtype.name,
+            "metadata": {
+                "shape": shape,
+                "chunks": chunk_shape(shape, dtype.itemsize, stacked),
+                "compressor": {"id": "zstd", "level": 1},
+            },
+            "store_data_equal_to_fill_value": True,  # Orbax takes a missing chunk for a damaged checkpoint
+        }
+        context = tensorstore.Context(_CONTEXT)
+        return tensorstore.open(spec, create=True, delete_existing=True, context=context).result()
+
+
+def chunk_shape(shape: Sequence[int], itemsize: int, stacked: int) -> tuple[int, ...]:
+    """The part of an array that is one file: one of the stacked pieces, or rows of it so that it is at most CHUNK.
+
+    Example, CHUNK of 16 MiB:
+      chunk_shape((32, 4096, 11008), 2, 1) == (1, 683, 11008)
     """
-    from orbax.checkpoint.experimental import v1
-
-    working = folder.with_name(folder.name + ".writing")
-    context = v1.Context()
-    context.array.saving.storage_options.chunk_byte_size = _CHUNK
-    with context:
-        for batch in _batches(values):
-            v1.partial.save(working, nested(batch))
-            batch.clear()
-        v1.partial.finalize(working)
-    (item,) = [path.parent for path in working.glob("*/_METADATA")]
-    item.rename(folder)
-    shutil.rmtree(working)
-
-
-def _batches(values: Iterable[tuple[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:
-    batch: dict[str, np.ndarray] = {}
-    for path, value in values:
-        batch[path] = np.ascontiguousarray(value)
-        del value
-        if sum(held.nbytes for held in batch.values()) >= _BATCH:
-            yield batch
-            batch = {}
-    if batch:
-        yield batch
+    chunk = [1] * stacked + [max(1, size) for size in shape[stacked:]]
+    for axis in range(stacked, len(chunk)):
+        chunk[axis] = -(-chunk[axis] // -(-math.prod(chunk) * itemsize // CHUNK))
+    return tuple(chunk)
 
 
 class Reader:
-    """The parameters of one checkpoint.
+    """The parameters of one checkpoint, whoever wrote it.
 
     Attributes:
       shapes, dtypes: of every parameter, by path.
@@ -72,17 +120,62 @@ class Reader:
         Raises:
           UserError: there is no readable checkpoint.
         """
-        self._folder, self._checkpointer = folder.absolute(), ocp.PyTreeCheckpointer()
+        self._folder = folder.absolute()
         try:
-            leaves = parameters.flat(dict(ocp.PyTreeCheckpointHandler().metadata(self._folder).tree))
+            tree = ocp.PyTreeCheckpointHandler().metadata(self._folder).tree
+            leaves = parameters.flat(dict(tree))
+            settings = json.loads((self._folder / _METADATA).read_text())
         except (ValueError, KeyError, AttributeError, OSError) as error:
             raise UserError(f"{folder} is no readable checkpoint ({str(error).splitlines()[0]})") from error
+        self._driver = "zarr3" if settings.get("use_zarr3") else "zarr"
         self.shapes = {path: tuple(leaf.shape) for path, leaf in leaves.items()}
         self.dtypes = {path: np.dtype(leaf.dtype) for path, leaf in leaves.items()}
 
-    def read(self, paths: Sequence[str]) -> dict[str, np.ndarray]:
-        """The values of some parameters, in their stored dtype."""
-        wanted = nested(dict.fromkeys(paths, 0))
-        how = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
-        arguments: Any = ocp.args.PyTreeRestore(item=wanted, restore_args=how, partial_restore=True)
-        return parameters.flat(self._checkpointer.restore(self._folder, args=arguments))
+    def open(self, path: str) -> StoredArray:
+        """A parameter that is read when it is indexed.
+
+        Raises:
+          UserError: its files are missing.
+        """
+        import tensorstore
+
+        name, base = path.replace("/", "."), str(self._folder)
+        kvstore: dict[str, Any] = {"driver": "file", "path": f"{base}/{name}"}
+        if (self._folder / "manifest.ocdbt").exists():
+            kvstore = {"driver": "ocdbt", "base": {"driver": "file", "path": f"{base}/"}, "path": f"{name}/"}
+        spec = {"driver": self._driver, "kvstore": kvstore, "fill_missing_data_reads": False}
+        source = f"{self._folder}: parameter {path}"
+        with _damage_told(source):
+            store = tensorstore.open(spec, open=True, context=tensorstore.Context(_CONTEXT)).result()
+        return StoredArray(store, source)
+
+
+class StoredArray:
+    """A parameter on disk. `array[place]` reads that piece; where files hold several pieces, all at the first time."""
+
+    def __init__(self, store: Any, source: str):
+        self._store, self._source = store, source
+        self._whole: np.ndarray | None = None
+
+    def __getitem__(self, place: tuple[int, ...]) -> np.ndarray:
+        """The piece at (), (layer,), (expert,) or (layer, expert).
+
+        Raises:
+          UserError: the files are damaged.
+        """
+        if self._whole is not None:
+            return self._whole[place]
+        files = self._store.chunk_layout.read_chunk.shape[: len(place)]
+        with _damage_told(self._source):
+            if all(size == 1 for size in files):
+                return self._store[place].read().result()
+            self._whole = self._store.read().result()
+        return self._whole[place]
+
+
+@contextlib.contextmanager
+def _damage_told(source: str) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(f"{source} cannot be read ({str(error).splitlines()[0]}); copy it again") from error

@@ -17,7 +17,6 @@ from t5x_style.errors import UserError
 from t5x_style.huggingface import checkpoint_arrays, export_settings, load, matching, safetensors_files, weight_map
 from t5x_style.huggingface import folder as folders
 from t5x_style.huggingface.import_model import Written
-from t5x_style.huggingface.layouts import Fused
 from t5x_style.huggingface.output_folder import output_folder
 from t5x_style.huggingface.safetensors_files import StoredTensor
 from t5x_style.huggingface.weight_map import Rule, WeightMap
@@ -38,8 +37,8 @@ def export_model(
 ) -> Written:
     """Writes config.json, generation_config.json, the tokenizer and safetensors of a MODEL_DIR.
 
-    A model that was imported keeps its config.json, but for what has changed. Memory of the host: one parameter (all
-    layers of it), or the three of a fused tensor, at a time.
+    A model that was imported keeps its config.json, but for what has changed. Memory of the host: a few tensors of a
+    checkpoint that an import wrote, one parameter (all layers of it) of one that training wrote.
 
     Args:
       source: a MODEL_DIR. target: must not exist, or be empty.
@@ -63,6 +62,7 @@ def export_model(
         with Progress(f"export {Path(source).name}", total=len(places), unit="tensors") as progress:
             for name, value in _values(mapping, reader):
                 safetensors_files.write(places[name], _cast(value, places[name]))
+                del value  # it may be part of a parameter, and would keep it in memory
                 progress.advance()
         for file in sorted({place.file for place in places.values()}):
             safetensors_files.sync(file)
@@ -138,12 +138,8 @@ def _create_files(
 
 def _values(mapping: WeightMap, reader: checkpoint_arrays.Reader) -> Iterator[tuple[str, np.ndarray]]:
     for group in load.groups(mapping):
-        rules = [rule for rule, _ in group.rules()]
-        held = reader.read(rules[0].ours)
-        if isinstance(rules[0].layout, Fused):
-            kind = jnp.result_type(*{value.dtype for value in held.values()})
-            held = {path: value.astype(kind, copy=False) for path, value in held.items()}
-        yield from weight_map.write(held, group)
+        paths = {path for rule, _ in group.rules() for path in rule.ours}
+        yield from weight_map.write({path: reader.open(path) for path in paths}, group)
 
 
 def _cast(value: np.ndarray, place: StoredTensor) -> np.ndarray:

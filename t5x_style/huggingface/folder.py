@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -68,8 +68,10 @@ def open_folder(path: str | Path, config: Any = None) -> Folder:
     family = registry.family(settings, source)
     if "quantization_config" in settings:
         raise UserError(f"{source}: quantised weights are not read; give a folder in bfloat16, float16 or float32")
-    described = config_of(family, settings, source) if config is None else config
     stored = read_headers(folder, registry.class_name(settings, source))
+    if hasattr(family, "complete"):
+        settings = _understood(lambda: family.complete(settings, stored), source)
+    described = config_of(family, settings, source) if config is None else config
     names = tensor_names.match(stored, described, family, str(folder))
     if config is not None and names.config != config:
         raise UserError(f"{str(folder)!r}: its head is a table of its own; configure tied_embeddings=False")
@@ -108,18 +110,19 @@ def read_json(path: Path) -> Any:
 
 def config_of(family: ModuleType, settings: Mapping[str, Any], source: str) -> Any:
     """Our configuration of a config.json; UserError where a setting is missing or of no use."""
+    return _understood(lambda: family.from_config(settings), source)
+
+
+def _understood(read: Callable[[], Any], source: str) -> Any:
+    """What a family makes of settings; whatever it stumbles over is one line with the file's path."""
     try:
-        return family.from_config(settings)
+        return read()
     except KeyError as error:
         raise UserError(f"{source}: {error.args[0]!r} is missing; add it, or copy the file again") from error
     except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise UserError(f"{source}: a setting has a wrong type or value ({error}); correct it") from error
     except UserError as error:
-        raise UserError(str(error) if source in str(error) else f"{source}: {_without_name(error)}") from error
-
-
-def _without_name(error: UserError) -> str:
-    return str(error).removeprefix(f"{CONFIG}: ")
+        raise UserError(f"{source}: {str(error).removeprefix(f'{CONFIG}: ')}") from error
 
 
 def read_headers(folder: Path, class_name: str = "AutoModel") -> dict[str, StoredTensor]:

@@ -14,6 +14,7 @@ from t5x_style.huggingface.output_folder import output_folder
 from t5x_style.huggingface.tokenizers import HuggingFaceTokenizer, vocabulary_files
 from t5x_style.models import serialization
 from t5x_style.progress import Progress
+from t5x_style.training import checkpoints
 
 STEP = 0
 
@@ -39,7 +40,7 @@ class Written:
 def import_model(source: str | Path, target: str | Path, skip_tokenizer_check: bool = False) -> Written:
     """Writes a MODEL_DIR with the folder's weights, in their dtype, as checkpoint 0.
 
-    Memory of the host: one parameter (all layers of it) and one tensor at a time.
+    Memory of the host: a few tensors.
 
     Args:
       source: a Hugging Face folder. target: the MODEL_DIR; must not exist, or be empty.
@@ -54,6 +55,7 @@ def import_model(source: str | Path, target: str | Path, skip_tokenizer_check: b
     if folder.ignored:
         notes.append(f"not imported, as no part of this model needs them: {', '.join(folder.ignored)}")
     shapes = {path: leaf.shape for path, leaf in load.abstract_parameters(folder.config).items()}
+    dtypes = load.dtypes(folder)
     with output_folder(target, needed=folder.nbytes) as working:
         (working / "model.json").write_text(serialization.to_json(folder.config), encoding="utf-8")
         if tokenizer_files.files_in(folder.path):
@@ -62,8 +64,11 @@ def import_model(source: str | Path, target: str | Path, skip_tokenizer_check: b
         export_settings.copy(folder.path, working / export_settings.SETTINGS, names)
         rules = sum(1 for _ in folder.mapping.rules())
         with Progress(f"import {folder.path.name}", total=rules, unit="tensors") as progress:
-            values = load.read_parameters(folder, shapes, progress.advance)
-            checkpoint_arrays.write(working / "checkpoints" / str(STEP) / "params", values)
+            place = working / checkpoints.FOLDER / str(STEP) / "params"
+            writer = checkpoint_arrays.Writer(place, {path: (shapes[path], dtypes[path]) for path in shapes})
+            for piece in load.read_pieces(folder, progress.advance):
+                writer.write(*piece)
+            writer.finish()
     return Written(
         path=Path(target),
         model_type=str(folder.settings.get("model_type")),

@@ -17,6 +17,7 @@ from t5x_style import models
 from t5x_style.errors import UserError
 from t5x_style.huggingface import weight_map
 from t5x_style.huggingface.folder import Folder
+from t5x_style.huggingface.layouts import Fused
 from t5x_style.huggingface.safetensors_files import StoredTensor
 from t5x_style.huggingface.weight_map import Stacked, WeightMap
 from t5x_style.models.config import FLOAT32, DtypePolicy
@@ -46,10 +47,42 @@ def read_parameters(
     mapped = {path for rule, _ in folder.mapping.rules() for path in rule.ours}
     assert mapped == set(shapes), sorted(mapped ^ set(shapes))
     for group in groups(folder.mapping):
-        rules = [rule for rule, _ in group.rules()]
-        dtype = jnp.result_type(*{folder.tensors[rule.theirs].dtype for rule in rules})
-        readers = {rule.theirs: _reader(folder.tensors[rule.theirs], dtype, advance) for rule in rules}
-        yield from weight_map.read(readers, group, shapes, str(folder.path))
+        yield from weight_map.read(_readers(folder, group, advance), group, shapes, str(folder.path))
+
+
+def read_pieces(
+    folder: Folder, advance: Callable[[], Any] | None = None
+) -> Iterator[tuple[str, tuple[int, ...], np.ndarray]]:
+    """(path, place, value) of every piece of every parameter: what `read_parameters` stacks, one tensor in memory.
+
+    A place is (), (layer,), (expert,) or (layer, expert); parameters come one behind the other.
+    """
+    for group in groups(folder.mapping):
+        readers = _readers(folder, group, advance)
+        for rule, place in group.rules():
+            value = readers[rule.theirs]()
+            pieces = rule.layout.read(value) if isinstance(rule.layout, Fused) else [rule.layout.read(value)]
+            for path, piece in zip(rule.ours, pieces, strict=True):
+                yield path, place, piece
+
+
+def dtypes(folder: Folder) -> dict[str, np.dtype]:
+    """The dtype of every parameter: the widest of its tensors."""
+    found: dict[str, np.dtype] = {}
+    for group in groups(folder.mapping):
+        found |= dict.fromkeys((path for rule, _ in group.rules() for path in rule.ours), _dtype(folder, group))
+    return found
+
+
+def _dtype(folder: Folder, group: WeightMap) -> np.dtype:
+    return jnp.result_type(*{folder.tensors[rule.theirs].dtype for rule, _ in group.rules()})
+
+
+def _readers(
+    folder: Folder, group: WeightMap, advance: Callable[[], Any] | None
+) -> dict[str, Callable[[], np.ndarray]]:
+    dtype, names = _dtype(folder, group), [rule.theirs for rule, _ in group.rules()]
+    return {name: _reader(folder.tensors[name], dtype, advance) for name in names}
 
 
 def _reader(tensor: StoredTensor, dtype: np.dtype, advance: Callable[[], Any] | None) -> Callable[[], np.ndarray]:

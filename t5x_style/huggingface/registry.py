@@ -1,8 +1,9 @@
 """Which family module reads a config.json: every module in `families` that has MODEL_TYPES is one.
 
 A family module has MODEL_TYPES (model_type -> transformers class name), `from_config`, `to_config`, `weight_map`, and
-optionally `inputs`. Where two modules share a model_type, `architectures` decides; a module that tells its folders
-from another's by other settings has `accepts(settings) -> bool`.
+optionally `inputs`, and `complete(settings, names of tensors) -> settings` for what config.json leaves to the weights.
+Where two modules share a model_type, `architectures` decides; a module that tells its folders from another's by other
+settings has `accepts(settings) -> bool`.
 """
 
 from __future__ import annotations

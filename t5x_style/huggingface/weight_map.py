@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -161,8 +162,8 @@ def read(
     assert not waiting, sorted(waiting)
 
 
-def write(parameters: Mapping[str, np.ndarray], mapping: WeightMap) -> Iterator[tuple[str, np.ndarray]]:
-    """Their tensors by name, the inverse of `read`."""
+def write(parameters: Mapping[str, Any], mapping: WeightMap) -> Iterator[tuple[str, np.ndarray]]:
+    """Their tensors by name, the inverse of `read`; arrays are indexed by (), (layer,), (expert,), (layer, expert)."""
     for rule, place in mapping.rules():
         values = [parameters[path][place] for path in rule.ours]
         layout = rule.layout

@@ -31,7 +31,13 @@ GPT2 = {
     "n_positions": 20,
     "activation_function": "gelu_new",
 }
-MIXTRAL = {**LLAMA, "model_type": "mixtral", "num_local_experts": 3, "num_experts_per_tok": 2}
+MIXTRAL = {
+    **LLAMA,
+    "model_type": "mixtral",
+    "architectures": ["MixtralForCausalLM"],
+    "num_local_experts": 3,
+    "num_experts_per_tok": 2,
+}
 T5 = {
     "model_type": "t5",
     "vocab_size": 50,

@@ -14,7 +14,7 @@ from flax import nnx
 
 from t5x_style.huggingface import weight_map
 from t5x_style.models import build
-from t5x_style.models.config import EncoderConfig, EncoderDecoderConfig
+from t5x_style.models.config import EncoderDecoderConfig
 from tests.parity.cases.case import Case
 
 LENGTH, SHORT, DECODER_LENGTH = 70, 50, 40
@@ -85,7 +85,6 @@ def make(case: Case) -> Pair:
 
 
 def _theirs(case: Case, family: Any) -> tuple[Any, dict[str, Any], dict[str, np.ndarray]]:
-    import safetensors.numpy
     import torch
     import transformers
 
@@ -97,11 +96,18 @@ def _theirs(case: Case, family: Any) -> tuple[Any, dict[str, Any], dict[str, np.
     with torch.no_grad():
         for parameter in theirs.parameters():  # default weights are too small to show a mistake
             parameter.add_(0.1 * torch.randn_like(parameter))
+    tensors = saved_tensors(theirs)  # saving sets `architectures`, which says what heads there are
+    return theirs, theirs.config.to_dict(), tensors
+
+
+def saved_tensors(theirs: Any) -> dict[str, np.ndarray]:
+    """What they write: names on file are not always those of the modules."""
+    import safetensors.numpy
+
     with tempfile.TemporaryDirectory() as folder:
         theirs.save_pretrained(folder)
         files = sorted(pathlib.Path(folder).glob("*.safetensors"))
-        tensors = {name: value for file in files for name, value in safetensors.numpy.load_file(file).items()}
-    return theirs, settings.to_dict(), tensors
+        return {name: value for file in files for name, value in safetensors.numpy.load_file(file).items()}
 
 
 def drawn(mapping: weight_map.WeightMap) -> dict[str, np.ndarray]:
@@ -184,14 +190,14 @@ def their_logits(pair: Pair, rows: Batch) -> np.ndarray:
     return logits
 
 
+def counted(rows: Batch) -> np.ndarray:
+    """[3, L or T] bool: positions whose logits are compared."""
+    return rows.mask.astype(bool) if rows.decoder_tokens is None else np.ones(rows.decoder_tokens.shape, bool)
+
+
 def logits(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
     """(ours, theirs), each [positions that count, vocab_size]."""
     rows = batch(pair)
     ours = np.asarray(pair.model.head.logits(our_hidden(pair, rows)))[..., : pair.config.vocab_size]
-    counted = rows.mask.astype(bool) if rows.decoder_tokens is None else np.ones(rows.decoder_tokens.shape, bool)
-    return ours[counted], their_logits(pair, rows)[counted]
-
-
-def generates(pair: Pair) -> bool:
-    """Whether it is a model that continues tokens."""
-    return not isinstance(pair.config, EncoderConfig) and pair.case.max_new_tokens > 0
+    where = counted(rows)
+    return ours[where], their_logits(pair, rows)[where]

@@ -1,4 +1,4 @@
-"""Every case of tests/parity/cases: equal logits, weights there and back to the bit, configs both ways."""
+"""Every case of tests/parity/cases: equal logits and greedy tokens, weights there and back to the bit, configs too."""
 
 import importlib.util
 
@@ -9,9 +9,8 @@ import pytest
 if importlib.util.find_spec("torch") is None or importlib.util.find_spec("transformers") is None:
     pytest.skip("torch and transformers are not installed; run `make test-parity`", allow_module_level=True)
 
-from t5x_style.huggingface import weight_map
 from t5x_style.models.config import EncoderConfig
-from tests.parity import pairs
+from tests.parity import compare, pairs
 from tests.parity.cases.case import all_cases
 
 pytestmark = pytest.mark.parity
@@ -19,17 +18,22 @@ TOLERANCE = 2e-4
 CASES = all_cases()
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_logits_and_weights(name):
-    pair = pairs.make(CASES[name])
+@pytest.fixture(scope="module", params=CASES)
+def pair(request):
+    return pairs.make(CASES[request.param])
+
+
+def test_logits_and_weights(pair):
     ours, expected = pairs.logits(pair)
     np.testing.assert_allclose(ours, expected, atol=TOLERANCE, rtol=TOLERANCE)
     assert np.abs(expected).max() > 1  # or a model of zeros would pass
-    values = {path: np.asarray(value[...]) for path, value in pairs.parameters(pair.model).items()}
-    exported = dict(weight_map.write(values, pair.mapping))
-    assert set(exported) <= set(pair.tensors)
-    for tensor, value in exported.items():
-        np.testing.assert_array_equal(value, pair.tensors[tensor], err_msg=tensor)
+    compare.exported(pair)
+
+
+def test_greedy_tokens(pair):
+    if not compare.generates(pair):
+        pytest.skip("no model that continues tokens")
+    assert compare.our_tokens(pair) == compare.their_tokens(pair)
 
 
 def test_an_encoder_is_no_decoder():

@@ -65,9 +65,9 @@ def _experts(settings: Mapping[str, Any], mlp: parts.MlpSpec) -> parts.MoeSpec:
 
 
 def windows(settings: Mapping[str, Any], layers: int) -> list[int | None]:
-    """The window of every layer; their sliding_window counts the query itself, as ours does."""
+    """The window of every layer; their sliding_window counts the query itself, as ours does; LLaMA itself has none."""
     width = settings.get("sliding_window")
-    if width is None or settings.get("use_sliding_window") is False:
+    if width is None or settings["model_type"] == "llama" or settings.get("use_sliding_window") is False:
         return [None] * layers
     if settings.get("layer_types"):
         return [width if kind == "sliding_attention" else None for kind in settings["layer_types"]]

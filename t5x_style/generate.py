@@ -1,7 +1,8 @@
-"""Continues texts: python -m t5x_style.generate --model MODEL_DIR --prompt "def add(" [--prompt ...] [--input FILE].
+"""Continues texts: python -m t5x_style.generate --model FOLDER --prompt "def add(" [--prompt ...] [--input FILE].
 
-Prints each prompt's continuation, separated by a line of dashes where there are several; with --json one object a
-line. Greedy unless --temperature is given. Exit codes: 0 done, 2 the input is wrong.
+FOLDER is a MODEL_DIR or a Hugging Face folder; an encoder-decoder answers its prompts. Prints the continuations,
+separated by a line of dashes where there are several; with --json one object a line. Options that are left out are as
+the folder's generation_config.json says, or else greedy. Exit codes: 0 done, 2 the input is wrong.
 """
 
 from __future__ import annotations
@@ -21,14 +22,21 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m t5x_style.generate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", required=True, metavar="MODEL_DIR")
-    parser.add_argument("--step", type=int, help="checkpoint (default: the newest)")
-    parser.add_argument("--prompt", action="append", default=[], help="text to continue, repeatable")
+    parser.add_argument("--model", required=True, metavar="FOLDER", help="MODEL_DIR or Hugging Face folder")
+    parser.add_argument("--step", type=int, help="checkpoint of a MODEL_DIR (default: the newest)")
+    parser.add_argument("--prompt", action="append", default=[], help="text to continue or to answer, repeatable")
     parser.add_argument("--input", metavar="FILE", help="UTF-8 file with one prompt a line; - reads standard input")
-    parser.add_argument("--max_new_tokens", type=int, default=64, help="(default: %(default)s)")
-    parser.add_argument("--temperature", type=float, default=0.0, help="0 takes the likeliest token (default)")
-    parser.add_argument("--top_k", type=int, default=0, help="sample among so many tokens; 0: all (default)")
-    parser.add_argument("--top_p", type=float, default=1.0, help="sample among the likeliest of this total probability")
+    parser.add_argument("--max_new_tokens", type=int, help="(default: as the folder says, or 64)")
+    parser.add_argument("--min_new_tokens", type=int, help="no end before so many")
+    parser.add_argument("--temperature", type=float, help="0 takes the likeliest token")
+    parser.add_argument("--top_k", type=int, help="sample among so many tokens; 0: all")
+    parser.add_argument("--top_p", type=float, help="sample among the likeliest of this total probability")
+    parser.add_argument("--min_p", type=float, help="sample among those so many times as likely as the likeliest")
+    parser.add_argument("--repetition_penalty", type=float, help="above 1: ids that are there already get less likely")
+    parser.add_argument("--no_repeat_ngram", type=int, help="no run of so many ids twice; 0: any")
+    parser.add_argument("--num_beams", type=int, help="beam search with so many hypotheses; 1: none")
+    parser.add_argument("--length_penalty", type=float, help="of beam search; above 0 prefers longer answers")
+    parser.add_argument("--stop", action="append", help="text that ends an answer and is cut off, repeatable")
     parser.add_argument("--seed", type=int, default=0, help="of the sampling (default: %(default)s)")
     parser.add_argument("--batch_size", type=int, default=32, help="prompts at a time (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help='one {"prompt", "text", "tokens"} a line')
@@ -56,26 +64,18 @@ def read_prompts(prompts: Sequence[str], file: str | None) -> list[str]:
 def _main(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv)
     prompts = read_prompts(arguments.prompt, arguments.input)
-    if arguments.temperature == 0 and (arguments.top_k or arguments.top_p != 1.0):
-        raise UserError("--top_k and --top_p choose among random draws; give --temperature, such as 0.8, too")
 
-    from t5x_style import decoding, model_dir
+    import t5x_style
+    from t5x_style.decoding import cut_at
+    from t5x_style.huggingface.generation_config import OPTIONS
 
-    sampling = decoding.Sampling(temperature=arguments.temperature, top_k=arguments.top_k, top_p=arguments.top_p)
-    loaded = model_dir.load_model(arguments.model, arguments.step)
-    vocabulary = loaded.vocabulary
-    start = vocabulary.pad_id if vocabulary.bos_id is None else vocabulary.bos_id
-    answers = decoding.generate(
-        loaded.model,
-        [[start, *tokens] for tokens in vocabulary.encode_batch(prompts)],
-        arguments.max_new_tokens,
-        eos_id=vocabulary.eos_id,
-        sampling=sampling,
-        seed=arguments.seed,
-        batch_size=arguments.batch_size,
-    )
+    loaded = t5x_style.load_model(arguments.model, arguments.step)
+    options = {name: getattr(arguments, name) for name in OPTIONS if hasattr(arguments, name)}
+    options |= {"seed": arguments.seed, "batch_size": arguments.batch_size}
+    stop = loaded.generation_defaults.stop if arguments.stop is None else arguments.stop
+    answers = loaded.generate(loaded.encode_prompts(prompts), **options)
     for index, (prompt, tokens) in enumerate(zip(prompts, answers)):
-        text = vocabulary.decode(tokens)
+        text = cut_at(loaded.tokenizer.decode(tokens), stop)
         if arguments.json:
             line = json.dumps({"prompt": prompt, "text": text, "tokens": tokens}, ensure_ascii=False)
             sys.stdout.write(line + "\n")

@@ -1,8 +1,9 @@
-"""MODEL_DIR, the self-contained folder of a run: what is checked before it is made, what goes in, how it is opened.
+"""MODEL_DIR, the self-contained folder of a run: what is checked before it is made and what goes in.
 
 model.json          the architecture (read by `load_model`, nothing else is needed)
 config.gin          every binding as parsed; operative.gin: those that were used
-tokenizer/          sentencepiece.model
+tokenizer/          sentencepiece.model; the Hugging Face tokenizer files of an imported model
+huggingface/        config.json and generation_config.json of an imported model
 checkpoints/<step>  see training/checkpoints.py
 metrics.jsonl, tensorboard/, report.html
 """
@@ -11,23 +12,18 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import jax
+from typing import TYPE_CHECKING, Any
 
 from t5x_style import files
 from t5x_style.errors import UserError
 from t5x_style.models import serialization
-from t5x_style.models.config import DecoderConfig, DtypePolicy
 
 if TYPE_CHECKING:
-    from flax import nnx
-
-    from t5x_style.data.vocabulary import Vocabulary
     from t5x_style.training.run import TrainRun
 
 MODEL = "model.json"
 TOKENIZER = Path("tokenizer") / "sentencepiece.model"
+HUGGINGFACE = "huggingface"
 
 
 def check(run: TrainRun) -> None:
@@ -72,7 +68,7 @@ def create(run: TrainRun, operative: str, full: str) -> None:
     files.atomic_write_bytes(folder / TOKENIZER, Path(run.tokenizer).read_bytes())
 
 
-def read_config(path: str | Path) -> DecoderConfig:
+def read_config(path: str | Path) -> Any:
     """The architecture of a MODEL_DIR.
 
     Raises:
@@ -84,51 +80,15 @@ def read_config(path: str | Path) -> DecoderConfig:
     return serialization.from_json(file.read_text(encoding="utf-8"))
 
 
-def _same_model(found: DecoderConfig, wanted: DecoderConfig, what: str) -> None:
+def _same_model(found: Any, wanted: Any, what: str) -> None:
     """How layers are executed may differ (remat, scan); everything else is part of the parameters."""
-    found = dataclasses.replace(found, remat=wanted.remat, scan=wanted.scan)
+    if type(found) is not type(wanted):
+        raise UserError(f"{what}: it is a {type(found).__name__}, configured is a {type(wanted).__name__}")
+    execution = {name: getattr(wanted, name) for name in ("remat", "scan") if hasattr(wanted, name)}
+    found = dataclasses.replace(found, **execution)
     for field in dataclasses.fields(wanted):
         if getattr(found, field.name) != getattr(wanted, field.name):
             raise UserError(
                 f"{what}: {field.name} is {getattr(found, field.name)}, configured is {getattr(wanted, field.name)}; "
                 "use another folder or the same model"
             )
-
-
-@dataclasses.dataclass(frozen=True)
-class LoadedModel:
-    """A trained model, ready to use.
-
-    Attributes:
-      model: the module. config: its architecture. vocabulary: its tokenizer. step: the optimizer step it is from.
-    """
-
-    model: nnx.Module
-    config: DecoderConfig
-    vocabulary: Vocabulary
-    step: int
-
-
-def load_model(path: str | Path, step: int | None = None, policy: DtypePolicy | None = None) -> LoadedModel:
-    """Opens a MODEL_DIR on the first device.
-
-    Args:
-      path: the folder. step: a checkpoint's step, None for the newest. policy: number formats, fp32 by default.
-
-    Raises:
-      UserError: it is no MODEL_DIR, or has no such checkpoint.
-    """
-    from flax import nnx
-
-    from t5x_style import models
-    from t5x_style.data.vocabulary import Vocabulary
-    from t5x_style.training import checkpoints, parameters
-
-    config = read_config(path)
-    abstract_model = nnx.eval_shape(lambda: models.build(config, nnx.Rngs(0), policy or DtypePolicy()))
-    graphdef, state, abstract = parameters.split(abstract_model)
-    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    placed = checkpoints.with_shardings(abstract, jax.tree.map(lambda _: device, abstract))
-    params, found = checkpoints.load_params(path, placed, step)
-    model = parameters.merge(graphdef, state, params)
-    return LoadedModel(model, config, Vocabulary(str(Path(path) / TOKENIZER)), found)

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+import t5x_style
 from t5x_style.errors import UserError
 from t5x_style.generate import main, read_prompts
 
@@ -55,26 +56,24 @@ def run(capsys, *arguments):
 
 
 def test_greedy_json_equals_naive_decoding(model, capsys):
-    from t5x_style import model_dir
-
     prompts = ["def add", "class of numbers 1 2 3 and two"]
     flags = [flag for prompt in prompts for flag in ("--prompt", prompt)]
     code, out, _ = run(capsys, "--model", str(model), *flags, "--max_new_tokens", "5", "--json")
     assert code == 0
-    loaded = model_dir.load_model(model)
+    loaded = t5x_style.load_model(model)
     logits_of = jax.jit(lambda row: loaded.model.head.logits(loaded.model(row)))
     for prompt, line in zip(prompts, map(json.loads, out.splitlines()), strict=True):
-        tokens = [3, *loaded.vocabulary.encode(prompt)]
+        tokens = [3, *loaded.tokenizer.encode(prompt)]
         new = []
         while len(new) < 5:
             row = np.zeros((1, 64), np.int32)  # what stands behind does not matter to a causal model
             row[0, : len(tokens) + len(new)] = [*tokens, *new]
             logits = np.asarray(logits_of(row))[0, len(tokens) + len(new) - 1]
-            token = int(np.argmax(logits[: loaded.vocabulary.size]))
+            token = int(np.argmax(logits[: loaded.tokenizer.size]))
             if token == 1:
                 break
             new.append(token)
-        assert line == {"prompt": prompt, "tokens": new, "text": loaded.vocabulary.decode(new)}
+        assert line == {"prompt": prompt, "tokens": new, "text": loaded.tokenizer.decode(new)}
 
 
 def test_sampling_depends_on_the_seed_only(model, capsys):
@@ -101,7 +100,7 @@ def test_prompts_from_a_file(model, tmp_path, capsys):
         (("--prompt", "a", "--step", "9"), "holds no checkpoint of step 9; it has 3"),
         ((), "nothing to continue"),
         (("--input", "no_such_file"), "cannot be read"),
-        (("--prompt", "a", "--top_k", "5"), "give --temperature"),
+        (("--prompt", "a", "--top_k", "5"), "give a temperature"),
         (("--prompt", "a", "--temperature", "-1"), "temperature is -1.0"),
         (("--prompt", "a", "--max_new_tokens", "0"), "max_new_tokens 0"),
     ],

@@ -1,15 +1,23 @@
-"""The models of an evaluation: names, MODEL_DIRs, and the two things metrics ask of them."""
+"""The models of an evaluation: names, folders, and the two things metrics ask of them."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from t5x_style import files, model_dir
-from t5x_style.data.vocabulary import Vocabulary, start_id
+from t5x_style.data.vocabulary import Tokenizer, start_id
 from t5x_style.errors import UserError
+from t5x_style.huggingface import folder as folders
+from t5x_style.huggingface import tokenizer_files
+from t5x_style.models.config import DecoderConfig, EncoderDecoderConfig
+from t5x_style.models.recurrent_config import RecurrentConfig
 from t5x_style.training import checkpoints
+
+if TYPE_CHECKING:
+    from t5x_style.loaded_model import LoadedModel
 
 Tokens = Sequence[Sequence[int]]
 
@@ -36,13 +44,21 @@ class Named:
     step: int
 
     def identity(self) -> str:
-        """Fingerprint of the weights: the architecture, the tokenizer, the checkpoint's metadata (time of saving)."""
+        """Fingerprint of the weights: the architecture, the tokenizer, when the weights were written."""
         folder = Path(self.path)
+        if folders.is_folder(folder):
+            read = [folder / folders.CONFIG, *tokenizer_files.files_in(folder)]
+            weights = [
+                (path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in folder.glob("*.safetensors")
+            ]
+            return files.fingerprint([*map(files.file_sha256, read), sorted(weights)])
         saved = folder / checkpoints.FOLDER / str(self.step) / "metadata" / "metadata"
+        kept = folder / model_dir.TOKENIZER.parent
+        native = [folder / model_dir.TOKENIZER] if (folder / model_dir.TOKENIZER).exists() else []
         return files.fingerprint(
             [
                 (folder / model_dir.MODEL).read_text(encoding="utf-8"),
-                files.file_sha256(folder / model_dir.TOKENIZER),
+                *map(files.file_sha256, native or tokenizer_files.files_in(kept)),
                 saved.read_text(encoding="utf-8") if saved.exists() else "",
                 self.step,
             ]
@@ -53,15 +69,15 @@ def named(models: Sequence[str], step: int | None) -> list[Named]:
     """Reads `PATH` and `NAME=PATH`; the name of a plain path is its folder's.
 
     Raises:
-      UserError: a folder is no MODEL_DIR or has no such checkpoint, or two models have one name.
+      UserError: a folder is neither a MODEL_DIR nor one of Hugging Face, has no such checkpoint, or two models have one
+        name.
     """
     found: list[Named] = []
     for text in models:
         name, equals, path = text.partition("=")
         if not equals:
             name, path = Path(text).resolve().name, text
-        model_dir.read_config(path)
-        known = checkpoints.steps(path)
+        known = _steps(path)
         if not known or (step is not None and step not in known):
             wanted = "no finished checkpoint" if step is None else f"no checkpoint of step {step}"
             raise UserError(f"{path} has {wanted}; it has {', '.join(map(str, known)) or 'none'}")
@@ -71,26 +87,49 @@ def named(models: Sequence[str], step: int | None) -> list[Named]:
     return found
 
 
-def open_model(model: Named, batch_size: int) -> tuple[Functions, Vocabulary]:
-    """Reads a checkpoint; its functions put the start id before the inputs.
+def _steps(path: str) -> list[int]:
+    """The checkpoints of a MODEL_DIR; a Hugging Face folder counts as step 0."""
+    if folders.is_folder(path):
+        return [0]
+    model_dir.read_config(path)
+    return checkpoints.steps(path)
+
+
+def open_model(model: Named, batch_size: int) -> tuple[Functions, Tokenizer]:
+    """Reads a checkpoint or a Hugging Face folder.
+
+    A decoder's rows begin with the start id; an encoder-decoder reads the inputs, EOS behind them, and answers.
 
     Raises:
-      UserError: the checkpoint does not fit the architecture.
+      UserError: the weights do not fit the architecture, the model has no tokenizer or generates no texts.
     """
+    import t5x_style
     from t5x_style import decoding
     from t5x_style.evaluation import ranking
 
-    loaded = model_dir.load_model(model.path, model.step)
-    vocabulary, start = loaded.vocabulary, start_id(loaded.vocabulary)
+    loaded = t5x_style.load_model(model.path, None if folders.is_folder(model.path) else model.step)
+    tokenizer, answers = loaded.tokenizer, isinstance(loaded.config, EncoderDecoderConfig)
+    if not answers and not isinstance(loaded.config, (DecoderConfig, RecurrentConfig)):
+        raise UserError(f"{model.path} is a {type(loaded.config).__name__}; evaluate needs a model that generates")
     module = decoding.prepare(loaded.model)  # once, instead of in every call
+    start, ends = None if answers else start_id(tokenizer), _ends(loaded)
+    places = {"inputs": loaded.prompt_inputs(), "decoder_start_id": loaded.decoder_start_id()}
 
     def begun(inputs: Tokens) -> list[list[int]]:
+        if start is None:
+            return [[*row, *([] if tokenizer.eos_id is None else [tokenizer.eos_id])] for row in inputs]
         return [[start, *row] for row in inputs]
 
     def predict(inputs: Tokens, max_new_tokens: int) -> list[list[int]]:
-        return decoding.generate(module, begun(inputs), max_new_tokens, eos_id=vocabulary.eos_id, batch_size=batch_size)
+        return decoding.generate(module, begun(inputs), max_new_tokens, eos_id=ends, batch_size=batch_size, **places)
 
     def score(inputs: Tokens, targets: Tokens) -> list[float]:
         return ranking.score(module, begun(inputs), targets, batch_size)
 
-    return Functions(predict, score), vocabulary
+    return Functions(predict, score), tokenizer
+
+
+def _ends(loaded: LoadedModel) -> tuple[int, ...]:
+    """Every id that ends an answer: the generation configuration's and the tokenizer's EOS."""
+    eos = loaded.tokenizer.eos_id
+    return tuple(dict.fromkeys([*loaded.generation_defaults.eos_ids, *([] if eos is None else [eos])]))

@@ -141,7 +141,7 @@ def _byte_level(
     from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
     lines = (folder / "merges.txt").read_text(encoding="utf-8").split("\n")
-    pairs = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
+    pairs: list[Any] = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
     vocabulary = files.read_json(folder / "vocab.json")
     space = bool(config.get("add_prefix_space", False))
     tokenizer = tokenizers.Tokenizer(models.BPE(vocabulary, pairs, continuing_subword_prefix="", end_of_word_suffix=""))

@@ -75,7 +75,7 @@ def build(path: str | Path) -> Any:
     if trainer.model_type == BPE:
         vocabulary = {piece.piece: number for number, piece in enumerate(proto.pieces)}
         ordinary = [piece.piece for piece in proto.pieces if piece.type == NORMAL]
-        model = tokenizers.models.BPE(
+        model: Any = tokenizers.models.BPE(
             vocab=vocabulary,
             merges=merges({piece: vocabulary[piece] for piece in ordinary}, ordinary),
             unk_token=next((piece.piece for piece in proto.pieces if piece.type == UNKNOWN), None),

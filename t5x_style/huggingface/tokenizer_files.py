@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from t5x_style import files
 from t5x_style.data.vocabulary import Tokenizer, Vocabulary
@@ -44,7 +46,12 @@ def copy(source: str | Path, target: str | Path) -> list[Path]:
     return [Path(shutil.copyfile(path, Path(target) / path.name)) for path in files_in(source)]
 
 
-def open_tokenizer(folder: str | Path, settings: dict | None = None) -> Tokenizer:
+def has_tokenizer(folder: str | Path) -> bool:
+    """Whether `open_tokenizer` finds one."""
+    return (Path(folder) / NATIVE).is_file() or bool(tokenizers.vocabulary_files(folder))
+
+
+def open_tokenizer(folder: str | Path, settings: Mapping[str, Any] | None = None) -> Tokenizer:
     """The tokenizer of a folder: our sentencepiece.model where it has one, else a Hugging Face tokenizer.
 
     Args:

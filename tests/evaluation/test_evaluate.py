@@ -14,6 +14,7 @@ import pytest
 import scipy.special
 from flax import nnx
 
+import t5x_style
 from t5x_style import model_dir, models
 from t5x_style.data.manifest import Feature, VocabularyInfo
 from t5x_style.data.shards import write_cache
@@ -83,28 +84,28 @@ def test_real_models_end_to_end(tasks, model_dirs, vocabulary_file, tmp_path):
     assert results == json.loads((tmp_path / "results.json").read_text())
     assert results["order"] == ["base", "tuned"]
     for name, folder in zip(results["order"], model_dirs):
-        loaded = model_dir.load_model(folder)
+        loaded = t5x_style.load_model(folder)
         found = results["models"][name]
         assert found["step"] == 7
         document = found["perplexity"]["documents"]["metrics"]
         expected = sum(naive_nll(loaded, text, 40) for text in TEXTS)
-        tokens = sum(len(loaded.vocabulary.encode(text)) + 1 for text in TEXTS)
+        tokens = sum(len(loaded.tokenizer.encode(text)) + 1 for text in TEXTS)
         assert document["tokens"] == tokens
         assert document["loss"] == pytest.approx(expected / tokens, rel=1e-5)
-        assert document["bytes"] == sum(len(loaded.vocabulary.decode(loaded.vocabulary.encode(t))) for t in TEXTS)
+        assert document["bytes"] == sum(len(loaded.tokenizer.decode(loaded.tokenizer.encode(t))) for t in TEXTS)
         ranked = found["tasks"]["tiny_rank"]
         assert (ranked["examples"], ranked["rows"], ranked["cut_inputs"]) == (3, 6, 0)
         for sample in ranked["samples"]:
             for option in sample["options"]:
-                prompt = loaded.vocabulary.encode(sample["inputs"])
-                answer = [*loaded.vocabulary.encode(option["text"]), 1]
+                prompt = loaded.tokenizer.encode(sample["inputs"])
+                answer = [*loaded.tokenizer.encode(option["text"]), 1]
                 assert option["score"] == pytest.approx(naive_score(loaded, prompt, answer), abs=1e-3)
         generated = found["tasks"]["tiny_generate"]
         assert generated["examples"] == 5
         assert generated["baselines"] == {"accuracy": 0.6}
         first = generated["samples"][0]
-        prompt = loaded.vocabulary.encode(first["inputs"])
-        assert first["prediction"] == loaded.vocabulary.decode(naive_greedy(loaded, prompt, 6))
+        prompt = loaded.tokenizer.encode(first["inputs"])
+        assert first["prediction"] == loaded.tokenizer.decode(naive_greedy(loaded, prompt, 6))
 
 
 def naive_logits(loaded, tokens):
@@ -112,7 +113,7 @@ def naive_logits(loaded, tokens):
     row[0, : len(tokens) + 1] = [3, *tokens]
     graphdef, state = nnx.split(loaded.model)
     logits = np.asarray(_logits(graphdef, state, row), np.float64)
-    return logits[0, : len(tokens) + 1, : loaded.vocabulary.size]
+    return logits[0, : len(tokens) + 1, : loaded.tokenizer.size]
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -127,7 +128,7 @@ def naive_score(loaded, prompt, answer):
 
 
 def naive_nll(loaded, text, length):
-    tokens = [*loaded.vocabulary.encode(text), 1]
+    tokens = [*loaded.tokenizer.encode(text), 1]
     return -sum(naive_score(loaded, [], tokens[at : at + length]) for at in range(0, len(tokens), length))
 
 

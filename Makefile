@@ -9,12 +9,13 @@ QUICKSTART ?= quickstart_run
 # would overwrite those of fasttext-numpy2-wheel.
 PIP_LOCKED = install --quiet --no-deps --require-hashes --disable-pip-version-check
 
-.PHONY: help quickstart install lint format types test test-fast test-parity peers lock clean
+.PHONY: help quickstart install lint format types test test-fast test-parity parity-table peers lock clean
 
 help:
 	@echo "make quickstart    install, run the main job end to end (about 10 minutes), print where the report is"
 	@echo "make test          install, run the tests      make test-fast: without the slow ones"
 	@echo "make test-parity   install torch and transformers beside it, compare numbers with them"
+	@echo "make parity-table  print how far every family is from its reference"
 	@echo "make peers         install what the web benchmarks are measured against"
 	@echo "make lint          ruff and mypy               make format: ruff's formatting"
 	@echo "make lock          write the lock files anew from setup.py (needs uv)"
@@ -60,6 +61,9 @@ $(PARITY)/.installed: $(VENV)/.installed requirements-parity.lock
 
 test-parity: $(PARITY)/.installed
 	$(PARITY)/bin/python -m pytest tests/parity
+
+parity-table: $(PARITY)/.installed
+	JAX_PLATFORMS=cpu $(PARITY)/bin/python -m tests.parity.table --markdown
 
 # What benchmarks/web_*.py are measured against: datatrove and others, apart from our own environment.
 peers: $(PEERS)/.installed

@@ -58,7 +58,7 @@ def our_gradients(pair: Pair) -> dict[str, np.ndarray]:
 
 
 def their_gradients(pair: Pair) -> dict[str, np.ndarray]:
-    """The same of transformers; gradients take the weights' place and are saved, which names the tensors as files do."""
+    """The same of transformers; gradients are saved in the weights' place, which names the tensors as files do."""
     import torch
 
     rows, model = batch(pair), pair.theirs

@@ -8,9 +8,10 @@ tolerance.
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from typing import NamedTuple
+
+import transformers
 
 from tests.parity import compare, pairs
 from tests.parity.cases.case import Case, all_cases
@@ -75,7 +76,8 @@ def main(arguments: list[str] | None = None) -> int:
     }
     if not cases:
         parser.error(f"no case begins with {' or '.join(options.names)}")
-    logging.getLogger("transformers").setLevel(logging.ERROR)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     print(line(HEADER, options.markdown))
     if options.markdown:
         print(line(("---",) * len(HEADER), True))

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from t5x_style.errors import UserError
 from t5x_style.huggingface import rope_parameters
 from t5x_style.huggingface.activations import activation, their_activation
 from t5x_style.huggingface.families import llama
@@ -101,7 +102,7 @@ def to_config(config: parts.DecoderConfig, kind: str = "gemma3_text") -> dict[st
         "hidden_activation": their_activation(mlp.activation),
         "rms_norm_eps": layers[0].norm.epsilon,
         "attention_bias": spec.qkv_bias,
-        "query_pre_attn_scalar": None if spec.scale is None else round(spec.scale**-2, 6),
+        "query_pre_attn_scalar": _query_scalar(spec, kind),
         "sliding_window": next((layer.attention.window for layer in layers if layer.attention.window), 4096),
         "layer_types": kinds,
         "attn_logit_softcapping": spec.logit_softcap,
@@ -109,6 +110,16 @@ def to_config(config: parts.DecoderConfig, kind: str = "gemma3_text") -> dict[st
         "tie_word_embeddings": config.tied_embeddings,
         "rope_parameters": written if third else written[kinds[-1]],
     }
+
+
+def _query_scalar(spec: parts.AttentionSpec, kind: str) -> int:
+    """The whole number whose inverse root multiplies the scores; transformers takes no other."""
+    if spec.scale is None:
+        return spec.head_dim
+    scalar = round(spec.scale**-2)
+    if not math.isclose(scalar**-0.5, spec.scale, rel_tol=1e-12):
+        raise UserError(f"{kind} scales scores by a whole number ** -0.5, this model by {spec.scale}")
+    return scalar
 
 
 def weight_map(config: parts.DecoderConfig) -> WeightMap:

@@ -1,0 +1,81 @@
+"""Every file of gin/models builds its model abstractly, has the parameters its header states, and is in the docs."""
+
+import dataclasses
+import re
+
+import gin
+import pytest
+
+from t5x_style import config as gin_files
+from t5x_style import models
+from t5x_style.models import config as parts
+from tests.models.presets import table
+from tests.models.presets.sizes_of import PRESETS
+
+FILES = {model.path.stem: model for model in table.gin_models()}
+
+
+@pytest.fixture(autouse=True)
+def _clean():
+    yield
+    gin.clear_config()
+
+
+def bound(path):
+    """(the model, the policy or None) that a file binds to a TrainRun."""
+    with gin_files._GIN_STATE:
+        gin.clear_config()
+        gin.parse_config_file(str(path))
+        values = {}
+        for name in ("model", "policy"):
+            try:
+                values[name] = gin.query_parameter(f"t5x_style.training.run.TrainRun.{name}").scoped_configurable_fn()
+            except ValueError:  # not bound
+                values[name] = None
+        return values["model"], values["policy"]
+
+
+def unpadded(config):
+    """The configuration without rows that only pad the vocabulary."""
+    if isinstance(config, parts.EncoderDecoderConfig):
+        return dataclasses.replace(config, encoder=unpadded(config.encoder), decoder=unpadded(config.decoder))
+    if not hasattr(config, "vocab_multiple"):
+        return config
+    return dataclasses.replace(config, vocab_multiple=1)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_states_its_parameters(name):
+    stated = FILES[name]
+    config, policy = bound(stated.path)
+    assert stated.parameters is not None, f"{stated.path.name} has no line `# Parameters: N`"
+    assert models.parameter_count(unpadded(config)) == stated.parameters
+    assert policy is None or isinstance(policy, parts.DtypePolicy)
+    if stated.size == "tiny":
+        assert stated.parameters <= 500_000
+
+
+def test_files_are_named_after_preset_and_size():
+    for name, model in FILES.items():
+        if model.size is not None:
+            wanted = f"{model.preset.split('.')[-1]}_{model.size}"
+            assert re.sub("[-.]", "_", name) == re.sub("[-.]", "_", wanted), model
+
+
+def test_the_vocabulary_is_a_macro():
+    for model in FILES.values():
+        assert "VOCAB_SIZE = " in model.path.read_text(), model.path.name
+        assert f"{model.preset}.vocab_size = %VOCAB_SIZE" in model.path.read_text(), model.path.name
+
+
+def test_every_published_size_has_a_file():
+    found = {(model.preset, model.size) for model in FILES.values()}
+    for preset, sizes in PRESETS.items():
+        module = preset.__module__.rsplit(".", 1)[1]
+        for size in sizes:
+            assert (f"{module}.{preset.__name__}", size) in found
+
+
+def test_the_page_holds_the_table_of_now():
+    page = table.PAGE.read_text()
+    assert table.written(page) == page, "run `python -m tests.models.presets.table`"

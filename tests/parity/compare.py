@@ -101,6 +101,8 @@ def generates(pair: Pair) -> bool:
 
 def prompts(pair: Pair) -> list[list[int]]:
     """Prompts of unequal lengths."""
+    if pair.case.prompts is not None:
+        return [list(prompt) for prompt in pair.case.prompts]
     random = np.random.default_rng(2)
     return [random.integers(3, pair.config.vocab_size, length).tolist() for length in PROMPTS]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +23,7 @@ class Case(NamedTuple):
       model: class of the model in transformers; None: the one that the family's MODEL_TYPES names.
       reference: slow numpy code of families that transformers lacks; weights are drawn for it.
       max_new_tokens: greedy tokens to compare, where the model generates.
+      prompts: what is continued; None: random ids.
       left_padding: whether one row is padded on the left too; not where positions count the padding otherwise.
       gradients: whether the table compares gradients.
     """
@@ -33,6 +34,7 @@ class Case(NamedTuple):
     model: str | None = None
     reference: Reference | None = None
     max_new_tokens: int = 12
+    prompts: Sequence[Sequence[int]] | None = None
     left_padding: bool = True
     gradients: bool = False
 

@@ -43,13 +43,19 @@ OLD_MEGATRON = {
 }
 
 
-def case(settings, **changes):
-    return Case("chatglm", None, {**settings, **changes}, reference=logits, max_new_tokens=6)
+FIVE_HEADS = {"num_attention_heads": 5, "hidden_size": 40, "num_layers": 2}
+# ChatGLM-6B continues only what has a mask and a start: [gMASK] at the end, [MASK] inside a long context, no context.
+PROMPTS = ((5, 6, 28, 10), (3, 4, 43, *range(50, 70), 10, 71), (28, 10))
+ODD_PROMPTS = ((62, 7), (5, 62, 6, 8, 7, 9, 7), (4, 1, 62, 3, 7))
+
+
+def case(settings, prompts=None, **changes):
+    return Case("chatglm", None, {**settings, **changes}, reference=logits, max_new_tokens=6, prompts=prompts)
 
 
 CASES = {
-    "chatglm-6b-both-masks": case(FIRST, **MASKS),
-    "chatglm-6b-odd-rows-5-heads": case(FIRST, **ODD_ROWS, num_attention_heads=5, hidden_size=40, num_layers=2),
+    "chatglm-6b-both-masks": case(FIRST, PROMPTS, **MASKS),
+    "chatglm-6b-odd-rows-5-heads": case(FIRST, ODD_PROMPTS, **ODD_ROWS, **FIVE_HEADS),
     "chatglm2-2-groups": case(SECOND),
     "chatglm3-1-group-narrow-heads": case(SECOND, multi_query_group_num=1, num_attention_heads=3, kv_channels=8),
     "glm-4-9b-rope-ratio": case(SECOND, rope_ratio=500, num_layers=2),

@@ -184,8 +184,8 @@ def complete(
 ) -> dict[str, Any]:
     """A config.json with what only the names of the weights tell: which pretraining heads there are, and a pooler.
 
-    Files of BertForMaskedLM often have the pooler and next-sentence head too; SpanBERT's have no head at all and name
-    no architecture.
+    Files of BertForMaskedLM often have the pooler and next-sentence head too; SpanBERT's have no head and name no
+    architecture; some that name the base model have heads.
 
     Args:
       names: of the tensors in the files. modules: where the vocabulary head, the sentence head and the pooler are,
@@ -194,7 +194,7 @@ def complete(
     held = [f".{part}" for part in names]
     vocabulary, sentence, pooler = (any(f".{module}" in part for part in held) for module in modules)
     suffix = suffix_of(settings, name, classes)
-    if not settings.get("architectures"):
+    if not settings.get("architectures") or suffix == "Model":
         suffix = "ForMaskedLM" if vocabulary else "Model"
     if suffix == "ForMaskedLM" and sentence and pooler and "ForPreTraining" in classes:
         suffix = "ForPreTraining"

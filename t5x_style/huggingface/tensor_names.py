@@ -77,12 +77,16 @@ def _prefix(wanted: set[str]) -> str:
 def _renamed(stored: Mapping[str, StoredTensor], known: Callable[[str], bool], prefix: str) -> dict[str, StoredTensor]:
     """The tensors by the names that `known` knows, where a rule leads there; the others by their own."""
     found = {name: tensor for name, tensor in stored.items() if known(name)}
-    for name in [name for name in stored if name not in found]:
+    unknown = [name for name in stored if name not in found]
+    # a base model's weights as a larger model holds them: every name has that model's name for it in front
+    inside = len({name.partition(".")[0] for name in unknown}) == 1
+    for name in unknown:
         modern = name
         for old, new in _OLD_ENDINGS.items():
             if name.endswith(old):
                 modern = name.removesuffix(old) + new
-        candidates = [candidate for candidate in (modern, prefix + modern) if known(candidate)]
+        candidates = [modern, prefix + modern] + ([modern.partition(".")[2]] if inside else [])
+        candidates = [candidate for candidate in candidates if known(candidate)]
         found[next((candidate for candidate in candidates if candidate not in found), name)] = stored[name]
     return found
 

@@ -43,3 +43,24 @@ def left_padded(rows: Sequence[Sequence[int]], batch: int, length: int) -> tuple
         segments[index, length - len(row) :] = 1
     positions = np.maximum(np.cumsum(segments, axis=1) - 1, 0).astype(np.int32)
     return tokens, segments, positions
+
+
+def right_padded(rows: Sequence[Sequence[int]], batch: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens and segment ids, each int32 [batch, length], padding on the right.
+
+    Example, rows [[5, 6], [7]], batch 2, length 3: tokens [[5, 6, 0], [7, 0, 0]], segments [[1, 1, 0], [1, 0, 0]].
+    """
+    tokens = np.zeros((batch, length), np.int32)
+    segments = np.zeros((batch, length), np.int32)
+    for index, row in enumerate(rows):
+        tokens[index, : len(row)] = row
+        segments[index, : len(row)] = 1
+    return tokens, segments
+
+
+def unpadded(tokens: np.ndarray, mask: np.ndarray) -> list[list[int]]:
+    """The rows of a padded batch as lists: what `generate` and `score` take, whichever side the padding is on.
+
+    Example, tokens [[0, 5, 6], [7, 0, 0]], mask [[0, 1, 1], [1, 0, 0]]: [[5, 6], [7]].
+    """
+    return [np.asarray(row)[np.asarray(seen) != 0].tolist() for row, seen in zip(tokens, mask, strict=True)]

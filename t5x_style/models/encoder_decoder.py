@@ -54,7 +54,7 @@ class EncoderDecoder(Transformer):
     def cross(self, encoder_BSD: jax.Array) -> tuple[LayerCache, ...]:
         """Keys and values of every cross-attention: what decoding computes once."""
         crossing = [block.cross_attention for block in self.trunk.blocks()]
-        return tuple(attention.keys_values(encoder_BSD) for attention in crossing if attention is not None)
+        return tuple(attention.crossed(encoder_BSD) for attention in crossing if attention is not None)
 
     def __call__(
         self,
@@ -76,7 +76,6 @@ class EncoderDecoder(Transformer):
             0 is padding. None: one segment; give both or neither.
           positions, encoder_positions: for position encodings; None: 0, 1, 2, ...
           cache: a decoding.cache.KVCache that holds `crossed`; see Decoder.
-
           return_losses: without a cache, gives (hidden, losses) with the routers' losses, {} without experts.
 
         Returns:

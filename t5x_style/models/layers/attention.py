@@ -19,7 +19,7 @@ from t5x_style.models.layers.linear import Linear
 from t5x_style.models.layers.norms import Norm
 from t5x_style.models.layers.positions import distance_bias, rope
 
-LayerCache = tuple[jax.Array, jax.Array]  # keys and values, each [B, S, G, K]
+LayerCache = tuple[jax.Array, jax.Array]  # keys and values, each [B, G, S, K]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +45,8 @@ class Context:
 
 def attend_cached(
     q_BGRLK: jax.Array,
-    k_BSGK: jax.Array,
-    v_BSGK: jax.Array,
+    k_BGSK: jax.Array,
+    v_BGSK: jax.Array,
     sight: masks.Sight,
     form: blockwise.Form,
     bias_GRLS: jax.Array | None = None,
@@ -56,7 +56,7 @@ def attend_cached(
     Returns:
       [B, G, R, L, K] in the dtype of v.
     """
-    scores_BGRLS = jnp.einsum("BGRLK,BSGK->BGRLS", q_BGRLK, k_BSGK, preferred_element_type=form.softmax_dtype)
+    scores_BGRLS = jnp.einsum("BGRLK,BGSK->BGRLS", q_BGRLK, k_BGSK, preferred_element_type=form.softmax_dtype)
     if form.softcap is not None:
         scores_BGRLS = form.softcap * jnp.tanh(scores_BGRLS / form.softcap)
     if bias_GRLS is not None:
@@ -65,8 +65,8 @@ def attend_cached(
     if mask_BLS is not None:
         # The lowest finite number, not -inf: a padded row that sees nothing stays finite.
         scores_BGRLS = jnp.where(mask_BLS[:, None, None], scores_BGRLS, jnp.finfo(form.softmax_dtype).min)
-    weights_BGRLS = jax.nn.softmax(scores_BGRLS, axis=-1).astype(v_BSGK.dtype)
-    return jnp.einsum("BGRLS,BSGK->BGRLK", weights_BGRLS, v_BSGK)
+    weights_BGRLS = jax.nn.softmax(scores_BGRLS, axis=-1).astype(v_BGSK.dtype)
+    return jnp.einsum("BGRLS,BGSK->BGRLK", weights_BGRLS, v_BGSK)
 
 
 class Attention(nnx.Module):
@@ -128,12 +128,13 @@ class Attention(nnx.Module):
         if cache is None:
             out_BGRLK = self._blockwise(q_BGRLK, k_BLGK, v_BLGK, context.sight, form, self._bias(context))
         else:
-            start = (0, context.cache_index, 0, 0)
-            k_BSGK = jax.lax.dynamic_update_slice(cache[0], k_BLGK.astype(cache[0].dtype), start)
-            v_BSGK = jax.lax.dynamic_update_slice(cache[1], v_BLGK.astype(cache[1].dtype), start)
-            cache = (k_BSGK, v_BSGK)
-            bias_GRLS = self._bias_of_slots(context)
-            out_BGRLK = attend_cached(q_BGRLK, k_BSGK, v_BSGK, context.sight, form, bias_GRLS)
+            start = (0, 0, context.cache_index, 0)
+            k_BGLK, v_BGLK = (new.transpose(0, 2, 1, 3).astype(cache[0].dtype) for new in (k_BLGK, v_BLGK))
+            cache = (
+                jax.lax.dynamic_update_slice(cache[0], k_BGLK, start),
+                jax.lax.dynamic_update_slice(cache[1], v_BGLK, start),
+            )
+            out_BGRLK = attend_cached(q_BGRLK, *cache, context.sight, form, self._bias_of_slots(context))
         return self._projected(out_BGRLK), cache
 
     def cross(self, x_BLD: jax.Array, context: Context, crossed: LayerCache | None = None) -> jax.Array:
@@ -149,7 +150,12 @@ class Attention(nnx.Module):
             out_BGRLK = self._blockwise(q_BGRLK, keys, values, context.cross_sight, form, None)
         return self._projected(out_BGRLK)
 
-    def keys_values(self, x_BSD: jax.Array) -> LayerCache:
+    def crossed(self, x_BSD: jax.Array) -> LayerCache:
+        """What `cross` computes of the encoder's states [B, S, embed], as a cache holds it."""
+        k_BSGK, v_BSGK = self.keys_values(x_BSD)
+        return k_BSGK.transpose(0, 2, 1, 3), v_BSGK.transpose(0, 2, 1, 3)
+
+    def keys_values(self, x_BSD: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Keys, normalised where the spec says so and not yet turned, and values, each [B, S, G, K]."""
         k_BSGK = mesh.constrain(self.key(x_BSD), ("act_batch", None, "act_kv_heads", None))
         v_BSGK = mesh.constrain(self.value(x_BSD), ("act_batch", None, "act_kv_heads", None))

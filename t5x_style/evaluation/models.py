@@ -113,7 +113,7 @@ def open_model(model: Named, batch_size: int) -> tuple[Functions, Tokenizer]:
         raise UserError(f"{model.path} is a {type(loaded.config).__name__}; evaluate needs a model that generates")
     module = decoding.prepare(loaded.model)  # once, instead of in every call
     start, ends = None if answers else start_id(tokenizer), _ends(loaded)
-    places = {"inputs": loaded.prompt_inputs(), "decoder_start_id": loaded.decoder_start_id()}
+    own, first = loaded.prompt_inputs(), loaded.decoder_start_id()
 
     def begun(inputs: Tokens) -> list[list[int]]:
         if start is None:
@@ -121,10 +121,14 @@ def open_model(model: Named, batch_size: int) -> tuple[Functions, Tokenizer]:
         return [[start, *row] for row in inputs]
 
     def predict(inputs: Tokens, max_new_tokens: int) -> list[list[int]]:
-        return decoding.generate(module, begun(inputs), max_new_tokens, eos_id=ends, batch_size=batch_size, **places)
+        options = {"eos_id": ends, "batch_size": batch_size, "inputs": own, "decoder_start_id": first}
+        return decoding.generate(module, begun(inputs), max_new_tokens, **options)
 
     def score(inputs: Tokens, targets: Tokens) -> list[float]:
-        return ranking.score(module, begun(inputs), targets, batch_size)
+        if own is None and first is None:
+            return ranking.score(module, begun(inputs), targets, batch_size)
+        options = {"batch_size": batch_size, "row_inputs": own, "decoder_start_id": first}
+        return decoding.score(module, begun(inputs), targets, **options).log_probs.tolist()
 
     return Functions(predict, score), tokenizer
 

@@ -19,17 +19,16 @@ from t5x_style import decoding
 from t5x_style.decoding import cache as kv
 from t5x_style.decoding.buckets import bucket, check_rows, left_padded
 from t5x_style.losses.chunked import token_log_probs
-from t5x_style.models.decoder import Decoder
 
 Tokens = Sequence[Sequence[int]]
 PROMPT_STEP = 128  # prompts are padded to multiples of it: few programs, little padding
 
 
-def score(model: Decoder, inputs: Tokens, targets: Tokens, batch_size: int) -> list[float]:
+def score(model: Any, inputs: Tokens, targets: Tokens, batch_size: int) -> list[float]:
     """Summed log-probability of every target given its inputs, as `decoding.score`; equal inputs are computed once.
 
     Args:
-      model: a Decoder, prepared for decoding.
+      model: a Decoder or a recurrent model, prepared for decoding.
       inputs: ids, start id included. targets: ids of the answers; may be empty (0).
       batch_size: rows, and prompts, that run together.
 
@@ -85,7 +84,7 @@ def _score(graphdef, state, tokens, segments, positions, answers_OBK, weights_OB
     model: Any = nnx.merge(graphdef, state)
     batch, length = tokens.shape
     room = answers_OBK.shape[-1]
-    cache = kv.empty(model.config, model.policy, batch, length + room)
+    cache = kv.begin(model, batch, length + room)
     hidden_BLD, cache = model(tokens, segment_ids=segments, positions=positions, cache=cache)
     after_BK = positions[:, -1:] + 1 + jnp.arange(room, dtype=jnp.int32)
 

@@ -114,7 +114,7 @@ def from_settings(settings: Mapping[str, Any], source: str = FILE) -> Generation
     unsupported = [
         f"{name}={held!r}"
         for name, held in sorted(settings.items())
-        if name not in _READ | _HARMLESS and not name.startswith("output_") and held not in _NEUTRAL
+        if name not in _READ | _HARMLESS and not name.startswith("output_") and not _is_off(name, held)
     ]
     try:
         beams = int(value("num_beams", 1))
@@ -147,6 +147,11 @@ def from_settings(settings: Mapping[str, Any], source: str = FILE) -> Generation
         raise UserError(f"{source}: a setting has a wrong type ({error}); correct it") from error
     except UserError as error:
         raise UserError(f"{source}: {error}") from error
+
+
+def _is_off(name: str, value: Any) -> bool:
+    """Whether a setting changes nothing; an id may be 0 or 1 and is a setting all the same."""
+    return value is None or value == [] or (not name.endswith(("_token_id", "_token_ids")) and value in _NEUTRAL)
 
 
 def _integer(value: Any) -> int | None:

@@ -1,11 +1,17 @@
 """ChatGLM's two designs: positions and context of a row, what is refused, generations told apart."""
 
+import json
+
 import numpy as np
 import pytest
+import safetensors.numpy
 
+import t5x_style
 from t5x_style.errors import UserError
 from t5x_style.huggingface import registry
 from t5x_style.huggingface.families import chatglm, glm, glm_infilling
+from tests.parity import pairs
+from tests.parity.cases.chatglm import CASES
 
 FIRST = {
     "model_type": "chatglm",
@@ -96,3 +102,22 @@ def test_two_families_share_the_model_type_glm():
     assert registry.family(old) is glm_infilling
     assert registry.family(new) is glm
     assert registry.family(FIRST) is registry.family(SECOND) is chatglm
+
+
+def test_a_folder_gives_the_logits_and_tokens_of_the_reference(tmp_path):
+    case = CASES["chatglm-6b-both-masks"]
+    tensors = pairs.drawn(chatglm.weight_map(chatglm.from_config(case.settings)))
+    buffer = {"transformer.layers.0.attention.rotary_emb.inv_freq": np.ones(3, np.float32)}  # the release saves it
+    safetensors.numpy.save_file({**tensors, **buffer}, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(dict(case.settings)))
+    loaded = t5x_style.load_model(tmp_path)
+    rows = [[5, 6, 28, 10, 50, 51], [3, 43, 4, 10]]
+    found = loaded.logits(rows)
+    for row, logits in zip(rows, found):
+        expected = case.reference(case.settings, tensors, np.array([row]))[0]
+        np.testing.assert_allclose(logits[: len(row)], expected, atol=2e-4, rtol=2e-4)
+    drawn = loaded.generate(rows, max_new_tokens=3, eos_ids=[])
+    for row, tokens in zip(rows, drawn):
+        for token in tokens:
+            assert token == int(np.argmax(case.reference(case.settings, tensors, np.array([row]))[0, -1]))
+            row.append(token)

@@ -15,8 +15,10 @@ from t5x_style.huggingface.folder import config_of
 _NOT_COMPUTED = {"remat", "scan", "init", "vocab_multiple", "balance_weight", "z_weight"}
 # Tried first: the plainest families, which every version of transformers has.
 _COMMON = ("llama", "mistral", "mixtral", "qwen2", "qwen3", "gemma2", "gemma3_text", "gpt2", "bloom", "t5", "bert")
+# Formats of our own, which transformers does not open: only where they are asked for.
+_ON_REQUEST = ("gpt3",)
 # What to_config of a family that does not fit may end in: it reads parts that the model has not.
-_DOES_NOT_FIT = (AssertionError, LookupError, AttributeError, TypeError, ValueError, ArithmeticError, UserError)
+_DOES_NOT_FIT = (AssertionError, LookupError, AttributeError, TypeError, ValueError, ArithmeticError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +69,9 @@ def _by_type(config: Any, kind: str) -> Match:
         try:
             settings = family.to_config(config, kind)
             differs = difference(family.from_config(settings), config)
+        except UserError as error:
+            reasons.append(str(error))
+            continue
         except _DOES_NOT_FIT as error:
             reasons.append(f"it has another structure ({type(error).__name__})")
             continue
@@ -77,7 +82,7 @@ def _by_type(config: Any, kind: str) -> Match:
 
 
 def _first_that_fits(config: Any) -> Match:
-    kinds = [*_COMMON, *(kind for kind in registry.known() if kind not in _COMMON)]
+    kinds = [*_COMMON, *(kind for kind in registry.known() if kind not in _COMMON and kind not in _ON_REQUEST)]
     for kind in kinds:
         try:
             return _by_type(config, kind)

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from t5x_style.errors import UserError
 from t5x_style.huggingface.activations import activation, their_activation
 from t5x_style.huggingface.layouts import Flat, Matrix, Table
 from t5x_style.huggingface.weight_map import Rule, WeightMap, layer_rules, one
@@ -19,7 +20,13 @@ MODEL_TYPES = {
 
 
 def from_config(settings: Mapping[str, Any]) -> parts.EncoderDecoderConfig:
-    """Our configuration of their config.json."""
+    """Our configuration of their config.json.
+
+    Raises:
+      UserError: umT5, or another activation.
+    """
+    if settings["model_type"] == "umt5":
+        raise UserError("config.json: umt5 has a relative bias in every layer; of T5's kind only one a trunk is known")
     projection = settings.get("feed_forward_proj", "relu")
     name = projection.removeprefix("gated-")
     # "gated-gelu" stands for the tanh approximation, as in T5 v1.1's own code.

@@ -1,4 +1,4 @@
-"""T5, T5 v1.1, mT5."""
+"""T5, T5 v1.1 (Flan-T5), mT5, UL2."""
 
 from tests.parity.cases.case import Case
 
@@ -9,4 +9,5 @@ CASES = {
     "t5": Case("t5", "T5Config", T5, gradients=True),
     "t5-v1.1": Case("t5", "T5Config", {**T5, **GATED}, gradients=True),
     "mt5": Case("t5", "MT5Config", T5),
+    "ul2": Case("t5", "T5Config", {**T5, **GATED, "feed_forward_proj": "gated-silu", "d_kv": 16, "num_heads": 3}),
 }

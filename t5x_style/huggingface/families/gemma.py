@@ -85,6 +85,7 @@ def to_config(config: parts.DecoderConfig, kind: str = "gemma3_text") -> dict[st
     layers = config.layers
     spec, mlp = layers[0].attention, layers[0].mlp
     assert isinstance(mlp, parts.MlpSpec)
+    assert config.head is not None
     kinds = [_FULL if layer.attention.window is None else _SLIDING for layer in layers]
     ropes = {name: layer.attention.rope for name, layer in zip(kinds, layers, strict=True)}
     third = kind == "gemma3_text"

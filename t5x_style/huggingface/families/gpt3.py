@@ -81,7 +81,7 @@ def to_config(config: parts.DecoderConfig, kind: str = "gpt_neo") -> dict[str, A
     width = next((window for window in windows if window is not None), 256)
     if any(window not in (None, width) for window in windows):
         raise UserError(f"{kind} has one window for all banded layers, this model several; it cannot be written")
-    shared = {
+    shared: dict[str, Any] = {
         "architectures": [MODEL_TYPES[kind]],
         "model_type": kind,
         "vocab_size": config.vocab_size,

@@ -72,6 +72,7 @@ def to_config(config: parts.EncoderDecoderConfig, kind: str = "t5") -> dict[str,
     mlp, bias = layer.mlp, config.encoder.relative_bias
     assert isinstance(mlp, parts.MlpSpec)
     assert bias is not None
+    assert decoder.head is not None
     name = their_activation(mlp.activation)
     if mlp.gated:
         name = "gated-gelu" if mlp.activation == "gelu_tanh" else f"gated-{name}"

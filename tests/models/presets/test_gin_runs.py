@@ -1,0 +1,53 @@
+"""A model file and a run's frame together are a TrainRun, as docs/model_presets.md has it."""
+
+import pytest
+
+from t5x_style import config
+from t5x_style.errors import UserError
+from t5x_style.models.presets.gpt3 import gpt3
+from t5x_style.models.presets.llama import llama2
+from t5x_style.models.presets.mixtral import mixtral
+from t5x_style.training.run import TrainRun
+
+FRAME = ["runs/frame.gin", "objectives/causal_lm.gin"]
+BINDINGS = [
+    "MODEL_DIR = 'out'",
+    "CACHE_DIR = 'cache'",
+    "TOKENIZER = 'sentencepiece.model'",
+    "TASK = 'documents'",
+    "STEPS = 10",
+    "WARMUP_STEPS = 1",
+    "PEAK_LEARNING_RATE = 1e-3",
+    "BATCH_SIZE = 8",
+    "LENGTH = 64",
+    "EVAL_EVERY = 5",
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("llama2_70b", llama2("70b")), ("gpt3_175b", gpt3("175b")), ("mixtral_tiny", mixtral("tiny"))],
+)
+def test_a_model_file_makes_a_run(name, expected):
+    run = config.load(TrainRun, [f"models/{name}.gin", *FRAME], BINDINGS).root
+    assert run.model == expected
+    assert run.policy.compute == ("float32" if "tiny" in name else "bfloat16")
+
+
+def test_options_and_the_vocabulary_are_bindings():
+    extra = ["VOCAB_SIZE = 32001", "llama.llama2.remat = 'dots'", "llama.llama2.scan = False"]
+    run = config.load(TrainRun, ["models/llama2_tiny.gin", *FRAME], BINDINGS + extra).root
+    assert run.model == llama2("tiny", vocab_size=32001, remat="dots", scan=False)
+
+
+@pytest.mark.parametrize(
+    ("binding", "message"),
+    [
+        ("llama.llama2.size = '8b'", "llama2: size '8b' is not known; choose one of tiny, 7b, 13b, 70b"),
+        ("llama.llama2.dropout = 0.1", "dropout"),
+    ],
+)
+def test_mistakes_are_one_line(binding, message):
+    with pytest.raises(UserError, match=message) as caught:
+        config.load(TrainRun, ["models/llama2_tiny.gin", *FRAME], [*BINDINGS, binding])
+    assert "\n" not in str(caught.value)

@@ -26,8 +26,9 @@ def best_answers(logits: np.ndarray, allowed: np.ndarray, max_tokens: int = 30, 
       allowed: [L] bool: tokens of the context; question, special tokens and padding are no answers.
       max_tokens: of an answer. count: how many answers; fewer come back where there are fewer.
 
-    Example: start [1, 5, 0, 2], end [0, 1, 4, 9], all allowed, max_tokens 2 -> start 2 is not best (0 + 9), nor 3
-    (2 + 9 = 11): Answer(3, 3, 11.0), then Answer(1, 2, 9.0) and Answer(2, 3, 9.0).
+    Example: start [1, 5, 0, 2], end [0, 1, 4, 9], all allowed, max_tokens 2. Token 3 alone has 2 + 9, tokens 1 to 2
+    have 5 + 4, tokens 2 to 3 have 0 + 9; tokens 1 to 3 with 5 + 9 are too long:
+    Answer(3, 3, 11.0), Answer(1, 2, 9.0), Answer(2, 3, 9.0).
 
     Raises:
       UserError: shapes that do not fit, or max_tokens or count below 1.

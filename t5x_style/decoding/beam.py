@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -78,11 +78,22 @@ class Beams:
 class _Rule:
     """What is compiled into the programs."""
 
-    beam_search: BeamSearch
-    sampling: Sampling
+    beams: int
     candidates: int
+    sampling: Sampling
     prompt_length: int
     forbids: bool
+
+
+class _Limits(NamedTuple):
+    """What programs take as arguments: end ids [E], shortest and longest continuation, and of BeamSearch the rest."""
+
+    ends: Any
+    shortest: Any
+    longest: Any
+    length_penalty: Any
+    early: Any  # early_stopping is True
+    patient: Any  # it is "never", and longer hypotheses are preferred
 
 
 def search(
@@ -102,22 +113,30 @@ def search(
       graphdef, state: of a prepared model. sampling: its penalties only.
     """
     length, room = prompts.tokens.shape[1], bucket(max_new_tokens, MIN_LENGTH)
+    # Enough that `beams` go on even where all the best end.
     candidates = max(2, 1 + len(end_ids)) * beam_search.beams
-    rule = _Rule(beam_search, sampling, candidates, length, min_new_tokens > 0)
+    rule = _Rule(beam_search.beams, candidates, sampling, length, min_new_tokens > 0)
     ends = np.full(bucket(len(end_ids)), -1, np.int32)
     ends[: len(end_ids)] = end_ids
-    limits = (ends, np.int32(min_new_tokens), np.int32(max_new_tokens))
+    limits = _Limits(
+        ends=ends,
+        shortest=np.int32(min_new_tokens),
+        longest=np.int32(max_new_tokens),
+        length_penalty=np.float32(beam_search.length_penalty),
+        early=np.bool_(beam_search.early_stopping is True),
+        patient=np.bool_(beam_search.early_stopping == "never" and beam_search.length_penalty > 0),
+    )
     real = np.any(prompts.segment_ids != 0, axis=1)  # rows that only fill the bucket never hold the others up
-    beams = _prefill(graphdef, state, prompts, real, *limits, room=room, rule=rule)
-    beams = _continue(graphdef, state, beams, *limits, rule=rule)
+    beams = _prefill(graphdef, state, prompts, real, limits, room=room, rule=rule)
+    beams = _continue(graphdef, state, beams, limits, rule=rule)
     best = np.asarray(beams.finished[:, 0, length:])
     return [row[row >= 0].tolist() for row in best]
 
 
 @functools.partial(jax.jit, static_argnames=("graphdef", "room", "rule"))
-def _prefill(graphdef, state, prompts, real, ends, minimum, limit, *, room: int, rule: _Rule) -> Beams:
+def _prefill(graphdef, state, prompts, real, limits, *, room: int, rule: _Rule) -> Beams:
     """Runs the prompts through the model once and takes the first step of every beam."""
-    model, count = nnx.merge(graphdef, state), rule.beam_search.beams
+    model, count = nnx.merge(graphdef, state), rule.beams
     cache, hidden_BD = prefill(model, prompts, room)
     batch = hidden_BD.shape[0]
     running = jnp.repeat(history(prompts, room)[:, None], count, axis=1)
@@ -135,36 +154,34 @@ def _prefill(graphdef, state, prompts, real, ends, minimum, limit, *, room: int,
         step=jnp.int32(0),
         open=jnp.any(real),
     )
-    return _advance(model, beams, jnp.repeat(hidden_BD, count, axis=0), ends, minimum, limit, rule)
+    return _advance(model, beams, jnp.repeat(hidden_BD, count, axis=0), limits, rule)
 
 
 @functools.partial(jax.jit, static_argnames=("graphdef", "rule"), donate_argnames=("beams",))
-def _continue(graphdef, state, beams, ends, minimum, limit, *, rule: _Rule) -> Beams:
+def _continue(graphdef, state, beams, limits, *, rule: _Rule) -> Beams:
     def step(b: Beams) -> Beams:
         model = nnx.merge(graphdef, state)
         last = jax.lax.dynamic_slice_in_dim(_rows(b.running), rule.prompt_length + b.step - 1, 1, axis=1)
         hidden, cache = model(last, positions=b.positions, cache=b.cache)
         moved = dataclasses.replace(b, cache=cache)
-        return _advance(model, moved, hidden[:, 0], ends, minimum, limit, rule)
+        return _advance(model, moved, hidden[:, 0], limits, rule)
 
     return jax.lax.while_loop(lambda b: b.open, step, beams)
 
 
-def _advance(model: Any, b: Beams, hidden: jax.Array, ends, minimum, limit, rule: _Rule) -> Beams:
+def _advance(model: Any, b: Beams, hidden: jax.Array, limits: _Limits, rule: _Rule) -> Beams:
     """One id for every beam, from the states [B * N, embed] that predict it."""
-    scores_BM, sequences_BMT, parents_BM, ids_BM = _candidates(model, b, hidden, ends, minimum, rule)
-    ended_BM = jnp.any(ids_BM[:, :, None] == ends, axis=-1) | (b.step + 1 >= limit)
+    scores_BM, sequences_BMT, parents_BM, ids_BM = _candidates(model, b, hidden, limits, rule)
+    ended_BM = jnp.any(ids_BM[:, :, None] == limits.ends, axis=-1) | (b.step + 1 >= limits.longest)
     alive_BM = scores_BM + jnp.where(ended_BM, NEVER, 0.0)
-    chosen_BN = jax.lax.top_k(alive_BM, rule.beam_search.beams)[1]
+    chosen_BN = jax.lax.top_k(alive_BM, rule.beams)[1]
     running_scores = _take(alive_BM, chosen_BN)
     parents_BN = _take(parents_BM, chosen_BN)
     batch, count = chosen_BN.shape
     rows = (jnp.arange(batch)[:, None] * count + parents_BN).reshape(-1)
-    finished, finished_scores, is_finished = _finish(b, scores_BM, sequences_BMT, ended_BM, rule)
-    improvable = b.improvable & _may_improve(running_scores, finished_scores, is_finished, b.step + 1, limit, rule)
-    going_on = jnp.any(improvable) & ~jnp.all(ended_BM)
-    if rule.beam_search.early_stopping is True:
-        going_on &= ~jnp.all(is_finished)
+    finished, finished_scores, is_finished = _finish(b, scores_BM, sequences_BMT, ended_BM, limits, rule)
+    improvable = b.improvable & _may_improve(running_scores, finished_scores, is_finished, b.step + 1, limits)
+    going_on = jnp.any(improvable) & ~jnp.all(ended_BM) & ~(limits.early & jnp.all(is_finished))
     return Beams(
         cache=kv.take_rows(b.cache, rows),
         positions=next_positions(b.positions),  # the same for all beams of a prompt
@@ -179,14 +196,14 @@ def _advance(model: Any, b: Beams, hidden: jax.Array, ends, minimum, limit, rule
     )
 
 
-def _candidates(model: Any, b: Beams, hidden: jax.Array, ends, minimum, rule: _Rule):
+def _candidates(model: Any, b: Beams, hidden: jax.Array, limits: _Limits, rule: _Rule):
     """The best continuations: scores [B, M], sequences [B, M, T], the beam each comes from and its new id [B, M]."""
     logits = model.head.logits(hidden)[:, : model.config.vocab_size]
     column = rule.prompt_length + b.step
     log_probs = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
     log_probs = penalize(log_probs, _rows(b.running), column, rule.sampling)
     if rule.forbids:
-        log_probs = jnp.where(b.step < minimum, without(log_probs, ends), log_probs)
+        log_probs = jnp.where(b.step < limits.shortest, without(log_probs, limits.ends), log_probs)
     batch, count = b.scores.shape
     total = log_probs.reshape(batch, count, -1) + b.scores[:, :, None]
     scores_BM, flat_BM = jax.lax.top_k(total.reshape(batch, -1), rule.candidates)
@@ -195,16 +212,16 @@ def _candidates(model: Any, b: Beams, hidden: jax.Array, ends, minimum, rule: _R
     return scores_BM, sequences, parents_BM, ids_BM
 
 
-def _finish(b: Beams, scores_BM: jax.Array, sequences_BMT: jax.Array, ended_BM: jax.Array, rule: _Rule):
+def _finish(
+    b: Beams, scores_BM: jax.Array, sequences_BMT: jax.Array, ended_BM: jax.Array, limits: _Limits, rule: _Rule
+):
     """The finished hypotheses after this step: those of before and of now, best first."""
-    just_now = ended_BM & (jnp.arange(rule.candidates) < rule.beam_search.beams)
-    scores = scores_BM / jnp.asarray(b.step + 1, jnp.float32) ** rule.beam_search.length_penalty
-    closed = ~b.improvable
-    if rule.beam_search.early_stopping is True:
-        closed |= jnp.all(b.is_finished, axis=1)
+    just_now = ended_BM & (jnp.arange(rule.candidates) < rule.beams)
+    scores = scores_BM / jnp.asarray(b.step + 1, jnp.float32) ** limits.length_penalty
+    closed = ~b.improvable | (limits.early & jnp.all(b.is_finished, axis=1))
     scores = scores + jnp.where(closed, NEVER, 0.0)[:, None] + jnp.where(just_now, 0.0, NEVER)
     all_scores = jnp.concatenate([b.finished_scores, scores], axis=1)
-    kept = jax.lax.top_k(all_scores, rule.beam_search.beams)[1]
+    kept = jax.lax.top_k(all_scores, rule.beams)[1]
     return (
         _take(jnp.concatenate([b.finished, sequences_BMT], axis=1), kept),
         _take(all_scores, kept),
@@ -212,11 +229,10 @@ def _finish(b: Beams, scores_BM: jax.Array, sequences_BMT: jax.Array, ended_BM: 
     )
 
 
-def _may_improve(running_scores, finished_scores, is_finished, length, limit, rule: _Rule) -> jax.Array:
+def _may_improve(running_scores, finished_scores, is_finished, length, limits: _Limits) -> jax.Array:
     """[B]: whether the best running beam could beat the worst finished one; an estimate, see `early_stopping`."""
-    penalty = rule.beam_search.length_penalty
-    reach = limit if rule.beam_search.early_stopping == "never" and penalty > 0 else length
-    best = running_scores[:, :1] / jnp.asarray(reach, jnp.float32) ** penalty
+    reach = jnp.where(limits.patient, limits.longest, length).astype(jnp.float32)
+    best = running_scores[:, :1] / reach**limits.length_penalty
     worst = jnp.where(is_finished, jnp.min(finished_scores, axis=1, keepdims=True), NEVER)
     return jnp.any(best > worst, axis=1)
 

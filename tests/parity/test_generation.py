@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+import itertools
 
 import numpy as np
 import pytest
@@ -78,18 +79,20 @@ def test_greedy_tokens_of_a_padded_batch(name):
 
 
 @pytest.mark.parametrize("name", ["llama-gqa", "mistral-window", "t5"])
-@pytest.mark.parametrize("early_stopping", [False, True, "never"])
-@pytest.mark.parametrize("length_penalty", [1.0, 0.0, -1.5, 2.0])
-def test_beam_search(name, early_stopping, length_penalty):
+def test_beam_search(name):
     pair, model = models(name)
     # ids that a search meets within the length, so that hypotheses end at different steps
     frequent = np.bincount(np.concatenate(ours(pair, model, PROMPTS, 12)), minlength=99).argsort()[-3:].tolist()
-    for prompts in (PROMPTS, PROMPTS[2:3]):
-        for eos in (frequent[-1], frequent, None):
-            options = {"num_beams": 4, "length_penalty": length_penalty, "early_stopping": early_stopping}
-            expected = theirs(pair, prompts, 10, eos, **options)
-            search = BeamSearch(4, length_penalty, early_stopping)
-            assert ours(pair, model, prompts, 10, eos_id=eos, beam_search=search) == expected, eos
+    for early, penalty in itertools.product([False, True, "never"], [1.0, 0.0, -1.5, 2.0]):
+        options = {"num_beams": 4, "length_penalty": penalty, "early_stopping": early}
+        search = BeamSearch(4, penalty, early)
+        for eos in (frequent[-1], frequent):
+            expected = theirs(pair, PROMPTS, 10, eos, **options)
+            assert ours(pair, model, PROMPTS, 10, eos_id=eos, beam_search=search) == expected, (options, eos)
+    expected = theirs(pair, PROMPTS, 10, num_beams=4)
+    assert ours(pair, model, PROMPTS, 10, beam_search=BeamSearch(4)) == expected
+    alone = [ours(pair, model, [prompt], 10, beam_search=BeamSearch(4))[0] for prompt in PROMPTS]
+    assert alone == expected
 
 
 @pytest.mark.parametrize("name", ["llama-gqa", "t5"])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -288,3 +289,15 @@ def test_large_arrays_are_written_in_pieces(tmp_path, monkeypatch):
         np.testing.assert_array_equal(reader.open(path)[()], value)
         for place in list(np.ndindex(value.shape[:1])):
             np.testing.assert_array_equal(reader.open(path)[place], value[place])
+
+
+def test_the_commands_of_the_documentation(make_folder, tmp_path, monkeypatch):
+    page = Path(__file__).parents[2] / "docs" / "huggingface.md"
+    lines = [line for line in page.read_text().splitlines() if line.startswith("python -m t5x_style.huggingface ")]
+    assert len(lines) == 3
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "meta-llama").mkdir()
+    make_folder().rename(tmp_path / "meta-llama" / "Llama-3.2-1B")
+    for line in lines:
+        assert commands.main(line.split()[3:]) == 0, line
+    assert open_folder("out/llama_half").tensors["model.norm.weight"].dtype == np.float16

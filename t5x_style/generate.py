@@ -12,6 +12,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from t5x_style.errors import UserError, run_main
 
@@ -73,7 +74,7 @@ def _main(argv: Sequence[str]) -> int:
     options = {name: getattr(arguments, name) for name in OPTIONS if hasattr(arguments, name)}
     options |= {"seed": arguments.seed, "batch_size": arguments.batch_size}
     stop = loaded.generation_defaults.stop if arguments.stop is None else arguments.stop
-    answers = loaded.generate(loaded.encode_prompts(prompts), **options)
+    answers: list[Any] = loaded.generate(loaded.encode_prompts(prompts), **options)
     for index, (prompt, tokens) in enumerate(zip(prompts, answers)):
         text = cut_at(loaded.tokenizer.decode(tokens), stop)
         if arguments.json:

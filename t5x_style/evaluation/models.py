@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from t5x_style import files, model_dir
 from t5x_style.data.vocabulary import Tokenizer, start_id
@@ -121,13 +121,13 @@ def open_model(model: Named, batch_size: int) -> tuple[Functions, Tokenizer]:
         return [[start, *row] for row in inputs]
 
     def predict(inputs: Tokens, max_new_tokens: int) -> list[list[int]]:
-        options = {"eos_id": ends, "batch_size": batch_size, "inputs": own, "decoder_start_id": first}
+        options: dict[str, Any] = {"eos_id": ends, "batch_size": batch_size, "inputs": own, "decoder_start_id": first}
         return decoding.generate(module, begun(inputs), max_new_tokens, **options)
 
     def score(inputs: Tokens, targets: Tokens) -> list[float]:
         if own is None and first is None:
             return ranking.score(module, begun(inputs), targets, batch_size)
-        options = {"batch_size": batch_size, "row_inputs": own, "decoder_start_id": first}
+        options: dict[str, Any] = {"batch_size": batch_size, "row_inputs": own, "decoder_start_id": first}
         return decoding.score(module, begun(inputs), targets, **options).log_probs.tolist()
 
     return Functions(predict, score), tokenizer

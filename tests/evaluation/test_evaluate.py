@@ -24,6 +24,7 @@ from t5x_style.evaluate import main, parse
 from t5x_style.evaluation.evaluate_models import evaluate
 from t5x_style.evaluation.models import Functions
 from t5x_style.evaluation.run import EvaluationRun
+from t5x_style.huggingface.export_model import export_model
 from t5x_style.models import serialization
 from t5x_style.models.presets.llama import llama
 from t5x_style.training import checkpoints, parameters
@@ -106,6 +107,30 @@ def test_real_models_end_to_end(tasks, model_dirs, vocabulary_file, tmp_path):
         first = generated["samples"][0]
         prompt = loaded.tokenizer.encode(first["inputs"])
         assert first["prediction"] == loaded.tokenizer.decode(naive_greedy(loaded, prompt, 6))
+
+
+def test_an_exported_folder_has_the_same_results(tasks, model_dirs, vocabulary_file, tmp_path):
+    export_model(model_dirs[0], tmp_path / "exported")
+    write_documents(tmp_path / "cache", vocabulary_file, TEXTS)
+    run = EvaluationRun(
+        models=(f"native={model_dirs[0]}", f"folder={tmp_path / 'exported'}"),
+        output=str(tmp_path / "results.json"),
+        tasks=tuple(tasks),
+        modules=(),
+        perplexity=("documents",),
+        data_dir=str(tmp_path),
+        length=40,
+        max_new_tokens=6,
+        batch_size=4,
+    )
+    found = evaluate(run)["models"]
+    assert (found["native"]["step"], found["folder"]["step"]) == (7, 0)
+    for name in tasks:
+        assert found["folder"]["tasks"][name]["metrics"] == pytest.approx(found["native"]["tasks"][name]["metrics"])
+    ours, theirs = (found[name]["perplexity"]["documents"]["metrics"] for name in ("native", "folder"))
+    assert theirs == pytest.approx(ours)
+    with pytest.raises(UserError, match="no checkpoint of step 3; it has 0"):
+        evaluate(dataclasses.replace(run, step=3, models=run.models[1:]))
 
 
 def naive_logits(loaded, tokens):

@@ -1,0 +1,203 @@
+"""XLNet's permutations, token types, memories and directions against transformers, in values and gradients."""
+
+import importlib.util
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+if importlib.util.find_spec("torch") is None or importlib.util.find_spec("transformers") is None:
+    pytest.skip("torch and transformers are not installed; run `make test-parity`", allow_module_level=True)
+
+import torch
+
+from t5x_style.huggingface import weight_map
+from t5x_style.models import parameter_count
+from t5x_style.models.permutation import permutation_inputs
+from tests.parity import pairs
+from tests.parity.cases.case import Case
+from tests.parity.cases.xlnet import XLNET
+
+pytestmark = pytest.mark.parity
+TOLERANCE = 2e-4
+LENGTH, PREDICTIONS = 23, 7
+
+SETTINGS = {
+    "bi": {},
+    "uni": {"attn_type": "uni", "n_head": 3, "d_inner": 77},
+    "both-ways-clamped": {"bi_data": True, "clamp_len": 6},
+    "two-wide-heads": {"n_head": 2, "d_model": 26, "ff_activation": "gelu_new", "n_layer": 1},
+}
+
+
+@pytest.fixture(scope="module", params=SETTINGS)
+def pair(request):
+    return pairs.make(Case("xlnet", "XLNetConfig", {**XLNET, **SETTINGS[request.param]}))
+
+
+def drawn_inputs(pair, rows=4):
+    """Tokens, types and a factorisation order whose last positions are predicted; one prediction is of nothing."""
+    random = np.random.default_rng(1)
+    tokens = random.integers(3, 99, (rows, LENGTH))
+    types = (np.arange(LENGTH) >= random.integers(5, 20, (rows, 1))).astype(int)
+    order = np.stack([random.permutation(LENGTH) for _ in range(rows)])
+    targets = order[:, -PREDICTIONS:].copy()
+    targets[0, 0] = -1
+    mask, mapping = permutation_inputs(order, targets)
+    return tokens, types, np.asarray(mask), np.asarray(mapping)
+
+
+def both(pair, **given):
+    """(our logits, theirs)."""
+    to_ours = {"permutation_mask": "mask", "target_mapping": "mapping", "token_types": "types", "segment_ids": "there"}
+    ours = {name: jnp.asarray(given[key]) for name, key in to_ours.items() if key in given}
+    floats = {"perm_mask": "mask", "target_mapping": "mapping", "attention_mask": "there"}
+    theirs = {name: torch.tensor(given[key], dtype=torch.float32) for name, key in floats.items() if key in given}
+    if "types" in given:
+        theirs["token_type_ids"] = torch.tensor(given["types"])
+    hidden = pair.model(jnp.asarray(given["tokens"]), **ours)
+    with torch.no_grad():
+        expected = pair.theirs(torch.tensor(given["tokens"]), **theirs).logits.numpy()
+    return np.asarray(pair.model.head.logits(hidden))[..., :99], expected
+
+
+def check(ours, expected):
+    np.testing.assert_allclose(ours, expected, atol=TOLERANCE, rtol=TOLERANCE)
+    assert np.abs(expected).max() > 1
+
+
+def test_token_types(pair):
+    tokens, types, _, _ = drawn_inputs(pair)
+    check(*both(pair, tokens=tokens, types=types))
+    plain, _ = both(pair, tokens=tokens)
+    typed, _ = both(pair, tokens=tokens, types=types)
+    assert np.abs(plain - typed).max() > 1e-2
+
+
+def test_permutation_of_content(pair):
+    tokens, types, mask, _ = drawn_inputs(pair, rows=1 if pair.config.causal else 4)  # their "uni" takes one row here
+    check(*both(pair, tokens=tokens, types=types, mask=mask))
+
+
+def test_query_stream(pair):
+    tokens, types, mask, mapping = drawn_inputs(pair, rows=1 if pair.config.causal else 4)
+    check(*both(pair, tokens=tokens, mask=mask, mapping=mapping))
+    check(*both(pair, tokens=tokens, types=types, mask=mask, mapping=mapping))
+    check(*both(pair, tokens=tokens, mapping=mapping))
+
+
+def test_every_position_predicted_the_first_from_nothing(pair):
+    random = np.random.default_rng(2)
+    order = random.permutation(LENGTH)[None]
+    if pair.config.bidirectional_data:
+        order = np.repeat(order, 2, axis=0)
+    mask, mapping = map(np.asarray, permutation_inputs(order, order))
+    check(*both(pair, tokens=random.integers(3, 99, order.shape), mask=mask, mapping=mapping))
+
+
+def test_padding_with_permutation(pair):
+    if pair.config.bidirectional_data:
+        pytest.skip("rows are run one by one here")
+    tokens, types, mask, mapping = drawn_inputs(pair)
+    for row, there in enumerate([slice(4, None), slice(None, -5)]):
+        one = slice(row, row + 1)
+        given = np.zeros((1, LENGTH), int)
+        given[:, there] = 1
+        ours, expected = both(pair, tokens=tokens[one], types=types[one], mask=mask[one], there=given)
+        check(ours[given == 1], expected[given == 1])
+        real = (mapping[one] * given[:, None]).sum(-1) > 0
+        sees = ((1 - mask[one]) * given[:, None]).sum(-1)  # theirs lets a target that sees nothing look at padding
+        real &= np.einsum("bpl,bl->bp", mapping[one], sees) > 0
+        ours, expected = both(pair, tokens=tokens[one], mask=mask[one], mapping=mapping[one], there=given)
+        check(ours[real], expected[real])
+
+
+MEMORIES = {
+    "all": {"mem_len": None},
+    "last-9": {"mem_len": 9},
+    "reused": {"mem_len": 30, "reuse_len": 11},
+    "uni-same-length": {"attn_type": "uni", "same_length": True, "mem_len": 25},
+}
+
+
+@pytest.mark.parametrize("slots", [0, None])
+@pytest.mark.parametrize("name", MEMORIES)
+def test_memories_over_three_segments(name, slots):
+    if name == "uni-same-length" and slots is None:
+        pytest.skip("empty slots count as slots before the segment")
+    pair = pairs.make(Case("xlnet", "XLNetConfig", {**XLNET, **MEMORIES[name]}))
+    random = np.random.default_rng(3)
+    tokens = random.integers(3, 99, (3, 2, LENGTH))
+    memories, theirs = pair.model.empty_memories(2, slots), None
+    for row, segment in enumerate(tokens):
+        types = (np.arange(LENGTH) > 9).astype(int)[None].repeat(2, 0)
+        hidden, memories = pair.model(jnp.asarray(segment), token_types=jnp.asarray(types), memories=memories)
+        with torch.no_grad():
+            found = pair.theirs(torch.tensor(segment), token_type_ids=torch.tensor(types), mems=theirs, use_mems=True)
+        theirs = found.mems
+        check(np.asarray(pair.model.head.logits(hidden))[..., :99], found.logits.numpy())
+        kept = theirs[0].shape[0]
+        for layer, expected in enumerate(theirs):
+            ours = np.asarray(memories.hidden)[layer, :, -kept:]
+            np.testing.assert_allclose(ours, expected.numpy().transpose(1, 0, 2), atol=TOLERANCE, rtol=TOLERANCE)
+    plain = pair.model.head.logits(pair.model(jnp.asarray(tokens[2]), token_types=jnp.asarray(types)))[..., :99]
+    assert np.abs(np.asarray(plain) - found.logits.numpy()).max() > 1e-2
+
+
+def test_gradients(pair):
+    tokens, types, mask, mapping = drawn_inputs(pair, rows=2)
+    if pair.config.causal:
+        tokens, types, mask, mapping = tokens[:1], types[:1], mask[:1], mapping[:1]
+    weights = np.random.default_rng(4).normal(size=(len(tokens), PREDICTIONS, 99)).astype(np.float32)
+    # Where all is hidden theirs adds -1e30 to every score: the value is constant, yet gradients pass to the scores.
+    sees = (1 - mask) * (np.tri(LENGTH) if pair.config.causal else 1)
+    weights *= np.einsum("bpl,bl->bp", mapping, sees.sum(-1))[..., None] > 0
+    found = pair.theirs(
+        torch.tensor(tokens),
+        token_type_ids=torch.tensor(types),
+        perm_mask=torch.tensor(mask, dtype=torch.float32),
+        target_mapping=torch.tensor(mapping),
+    )
+    pair.theirs.zero_grad()
+    (found.logits * torch.tensor(weights)).sum().backward()
+    expected = {name: value.grad.numpy() for name, value in pair.theirs.named_parameters()}
+
+    graphdef, params = nnx.split(pair.model)
+
+    def loss(params):
+        model = nnx.merge(graphdef, params)
+        hidden = model(
+            jnp.asarray(tokens),
+            token_types=jnp.asarray(types),
+            permutation_mask=jnp.asarray(mask),
+            target_mapping=jnp.asarray(mapping),
+        )
+        return jnp.sum(model.head.logits(hidden)[..., :99] * weights)
+
+    gradients = jax.grad(loss)(params)
+    flat = {"/".join(map(str, path)): np.asarray(value[...]) for path, value in nnx.to_flat_state(gradients)}
+    for name, value in weight_map.write(flat, pair.mapping):
+        scale = np.abs(expected[name]).max()
+        assert scale > 0, name
+        np.testing.assert_allclose(value, expected[name], atol=2e-4 * max(1, scale), rtol=2e-4, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "count"),
+    [
+        ("base", {"d_model": 768, "n_layer": 12, "n_head": 12, "d_inner": 3072}, 116_750_336),
+        ("large", {"d_model": 1024, "n_layer": 24, "n_head": 16, "d_inner": 4096}, None),
+    ],
+)
+def test_parameter_counts(name, settings, count):
+    import transformers
+
+    from t5x_style.models.presets.xlnet import xlnet
+
+    with torch.device("meta"):
+        theirs = transformers.XLNetLMHeadModel(transformers.XLNetConfig(vocab_size=32000, **settings))
+    expected = sum(parameter.numel() for parameter in theirs.parameters())
+    assert parameter_count(xlnet(name)) == expected
+    assert count in (None, expected)

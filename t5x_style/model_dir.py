@@ -39,9 +39,7 @@ def check(run: TrainRun) -> None:
     if (folder / MODEL).exists() and checkpoints.steps(folder):  # without a checkpoint nothing is lost
         _same_model(read_config(folder), run.model, f"MODEL_DIR {str(folder)!r} holds a run of another model")
     if run.init_from:
-        if not (Path(run.init_from) / MODEL).exists():
-            raise UserError(f"init_from {run.init_from!r} is no MODEL_DIR: it has no {MODEL}")
-        _same_model(read_config(run.init_from), run.model, f"init_from {run.init_from!r} holds another model")
+        _check_start(run.init_from, run.model)
     if not Path(run.tokenizer).is_file():
         raise UserError(f"tokenizer {run.tokenizer!r} does not exist; train one with beam_pipelines.train_tokenizer")
     from t5x_style.data.sources import resolve_sources
@@ -57,6 +55,20 @@ def check(run: TrainRun) -> None:
                 f"cache {data.name!r} in {data.cache_dir} was tokenised with another tokenizer than {run.tokenizer!r}; "
                 "cache it again, or give the tokenizer it was made with"
             )
+
+
+def _check_start(init_from: str, model: Any) -> None:
+    from t5x_style.huggingface import folder as folders
+    from t5x_style.huggingface import matching
+
+    if folders.is_folder(init_from):
+        different = matching.difference(folders.open_folder(init_from).config, model)
+        if different is not None:
+            raise UserError(f"init_from {init_from!r} holds another model: {different}; configure the same model")
+        return
+    if not (Path(init_from) / MODEL).exists():
+        raise UserError(f"init_from {init_from!r} is no MODEL_DIR: it has no {MODEL}; nor is it a Hugging Face folder")
+    _same_model(read_config(init_from), model, f"init_from {init_from!r} holds another model")
 
 
 def create(run: TrainRun, operative: str, full: str) -> None:
@@ -81,10 +93,10 @@ def read_config(path: str | Path) -> Any:
 
 
 def _same_model(found: Any, wanted: Any, what: str) -> None:
-    """How layers are executed may differ (remat, scan); everything else is part of the parameters."""
+    """How layers are executed or drawn may differ (remat, scan, init); everything else is part of the parameters."""
     if type(found) is not type(wanted):
         raise UserError(f"{what}: it is a {type(found).__name__}, configured is a {type(wanted).__name__}")
-    execution = {name: getattr(wanted, name) for name in ("remat", "scan") if hasattr(wanted, name)}
+    execution = {name: getattr(wanted, name) for name in ("remat", "scan", "init") if hasattr(wanted, name)}
     found = dataclasses.replace(found, **execution)
     for field in dataclasses.fields(wanted):
         if getattr(found, field.name) != getattr(wanted, field.name):

@@ -24,7 +24,7 @@ from t5x_style.progress import Progress
 from t5x_style.training import checkpoints, memory, metrics, multihost, throughput
 from t5x_style.training.run import TrainRun
 from t5x_style.training.setup import Prepared, prepare
-from t5x_style.training.state import TrainState
+from t5x_style.training.state import Params, TrainState
 
 
 class Interrupted(KeyboardInterrupt):
@@ -135,9 +135,7 @@ class _Loop:
             return state, latest
         state = prepared.initialise()
         if run.init_from:
-            params, step = checkpoints.load_params(run.init_from, abstract.params)
-            state = dataclasses.replace(state, params=params)
-            logging.info("parameters from %s, step %d", run.init_from, step)
+            state = dataclasses.replace(state, params=_starting_params(run, abstract.params))
         return state, 0
 
     def _put(self, batch: dict[str, np.ndarray]) -> tuple[dict[str, jax.Array], int]:
@@ -263,3 +261,18 @@ class _Loop:
         if self.tracing:
             jax.profiler.stop_trace()
             self.tracing = False
+
+
+def _starting_params(run: TrainRun, abstract: Params) -> Params:
+    """The parameters of `init_from`, in the shardings and dtypes of `abstract`."""
+    from t5x_style.huggingface import folder as folders
+    from t5x_style.huggingface import load
+
+    assert run.init_from is not None
+    if folders.is_folder(run.init_from):
+        params = load.load_params(folders.open_folder(run.init_from, run.model), abstract)
+        logging.info("parameters from the Hugging Face folder %s", run.init_from)
+        return params
+    params, step = checkpoints.load_params(run.init_from, abstract)
+    logging.info("parameters from %s, step %d", run.init_from, step)
+    return params

@@ -46,7 +46,8 @@ class TrainRun:
       steps: optimizer steps of the whole run.
       evaluation: held-out loss during training, or None.
       mesh: devices by axis, and the sharding tables.
-      init_from: a MODEL_DIR whose parameters the run starts from (instruction tuning), or None for random ones.
+      init_from: a MODEL_DIR or Hugging Face folder whose parameters the run starts from (instruction tuning), or None
+        for random ones.
       seed: of initialisation; the data has its own.
       z_loss: weight of the squared log-sum-exp (PaLM, section 5: 1e-4); 0 switches it off.
       loss_chunk: tokens whose logits exist at a time.

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 PROGRAM = Path(__file__).parent / "small_run.py"
+OTHER = "llama.embed_dim=64"
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +141,19 @@ def test_two_processes_equal_one_and_their_checkpoint_continues_on_one(folder):
 def test_init_from_starts_with_its_parameters(folder):
     finish(start(folder, "MODEL_DIR='{folder}/tuned'", "TrainRun.init_from='{folder}/straight'", "STEPS=4"))
     assert losses(folder / "tuned")[0] < losses(folder / "straight")[2]
+
+
+def test_init_from_a_hugging_face_folder_is_init_from_the_model(folder):
+    command = [sys.executable, "-m", "t5x_style.huggingface", "export", folder / "straight", folder / "exported"]
+    subprocess.run([*command, "--max_shard_size", "50KB"], check=True, capture_output=True)
+    for source in ("straight", "exported"):
+        model = "MODEL_DIR='{folder}/from_" + source + "'"
+        finish(
+            start(folder, model, f"TrainRun.init_from='{{folder}}/{source}'", "STEPS=4", "MeshConfig.fsdp=2", devices=2)
+        )
+    np.testing.assert_array_equal(losses(folder / "from_exported"), losses(folder / "from_straight"))
+    other = finish(start(folder, "MODEL_DIR='{folder}/x'", "TrainRun.init_from='{folder}/exported'", OTHER), 2)
+    assert "holds another model: embed_dim is 64, not 32; configure the same model" in other
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 import safetensors.numpy
 
 from t5x_style.errors import UserError
-from t5x_style.huggingface import load
+from t5x_style.huggingface import load, registry
 from t5x_style.huggingface.folder import is_folder, open_folder
 from t5x_style.huggingface.safetensors_files import create, read_header, shards, write
 
@@ -258,3 +258,10 @@ def test_shards():
     assert shards(sizes, 6) == [["a", "b"], ["c"], ["d"]]
     assert shards(sizes, 100) == [["a", "b", "c", "d"]]
     assert shards(sizes, 1) == [["a"], ["b"], ["c"], ["d"]]
+
+
+def test_names_of_settings_in_published_bloom_files():
+    bloom = registry.family({"model_type": "bloom"})
+    published = {"model_type": "bloom", "vocab_size": 90, "n_embed": 24, "n_layer": 2, "num_attention_heads": 4}
+    renamed = {"model_type": "bloom", "vocab_size": 90, "hidden_size": 24, "n_layer": 2, "n_head": 4}
+    assert bloom.from_config(published) == bloom.from_config(renamed)

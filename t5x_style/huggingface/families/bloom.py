@@ -13,7 +13,9 @@ MODEL_TYPES = {"bloom": "BloomForCausalLM"}
 
 
 def from_config(settings: Mapping[str, Any]) -> parts.DecoderConfig:
-    """Our configuration of their config.json."""
+    """Our configuration of their config.json, whose published files have older names of some settings."""
+    older = {"n_embed": "hidden_size", "num_attention_heads": "n_head", "num_hidden_layers": "n_layer"}
+    settings = {**settings, **{new: settings[old] for old, new in older.items() if settings.get(old) is not None}}
     width, heads = settings["hidden_size"], settings["n_head"]
     norm = parts.NormSpec("layernorm", settings.get("layer_norm_epsilon", 1e-5))
     attention = parts.AttentionSpec(

@@ -61,6 +61,14 @@ DECODER: dict[str, Parts] = {
     "ForSequenceClassification": Parts(False, False, _spec("classification", pool="last", bias=False)),
     "ForTokenClassification": Parts(False, False, _spec("tags")),
 }
+XLNET: dict[str, Parts] = {
+    "LMHeadModel": Parts(True),
+    "Model": Parts(False),
+    "ForSequenceClassification": Parts(False, False, _spec("classification", pool="last", transform="tanh")),
+    "ForTokenClassification": Parts(False, False, _spec("tags")),
+    "ForQuestionAnsweringSimple": Parts(False, False, _spec("span")),
+    "ForMultipleChoice": Parts(False, False, _spec("choice", pool="last", transform="tanh")),
+}
 
 
 def suffix_of(settings: Mapping[str, Any], name: str, classes: Mapping[str, Parts]) -> str:
@@ -205,11 +213,12 @@ def complete(
     return found
 
 
-def score_rules(config: TransformerConfig, theirs: Mapping[str, str]) -> list[Rule]:
+def score_rules(config: TransformerConfig, theirs: Mapping[str, str], dense: str | None = None) -> list[Rule]:
     """The rules of the model's task head; [] without one.
 
     Args:
       theirs: kind -> name of the module of the scores, "" for all other kinds.
+      dense: name of the module before it; None: "dense", beside the scores (RoBERTa).
 
     Raises:
       UserError: several heads, or span boundaries.
@@ -220,9 +229,7 @@ def score_rules(config: TransformerConfig, theirs: Mapping[str, str]) -> list[Ru
     module, ours = theirs.get(spec.kind, theirs[""]), f"task_heads/{spec.name}"
     width, rules = config.embed_dim, []
     if spec.transform is not None:
-        # only RoBERTa's has one, beside its scores
-        dense = f"{module.rpartition('.')[0]}.dense"
-        rules = linear(dense, f"{ours}/dense", width, width)
+        rules = linear(dense or f"{module.rpartition('.')[0]}.dense", f"{ours}/dense", width, width)
     return rules + linear(module, f"{ours}/scores", width, spec.outputs, bias=spec.bias)
 
 

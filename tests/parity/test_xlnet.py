@@ -131,7 +131,7 @@ def test_memories_over_three_segments(name, slots):
     random = np.random.default_rng(3)
     tokens = random.integers(3, 99, (3, 2, LENGTH))
     memories, theirs = pair.model.empty_memories(2, slots), None
-    for row, segment in enumerate(tokens):
+    for segment in tokens:
         types = (np.arange(LENGTH) > 9).astype(int)[None].repeat(2, 0)
         hidden, memories = pair.model(jnp.asarray(segment), token_types=jnp.asarray(types), memories=memories)
         with torch.no_grad():
@@ -182,6 +182,48 @@ def test_gradients(pair):
         scale = np.abs(expected[name]).max()
         assert scale > 0, name
         np.testing.assert_allclose(value, expected[name], atol=2e-4 * max(1, scale), rtol=2e-4, err_msg=name)
+
+
+HEADS = {
+    "ForSequenceClassification": ("classification", ("logits",), {"num_labels": 5}),
+    "ForTokenClassification": ("tags", ("logits",), {"num_labels": 5}),
+    "ForQuestionAnsweringSimple": ("span", ("start_logits", "end_logits"), {}),
+    "ForMultipleChoice": ("choice", ("logits",), {}),
+}
+
+
+@pytest.mark.parametrize("suffix", HEADS)
+def test_task_heads(suffix):
+    task, fields, settings = HEADS[suffix]
+    pair = pairs.make(Case("xlnet", "XLNetConfig", {**XLNET, **settings}, model=f"XLNet{suffix}"))
+    random = np.random.default_rng(5)
+    tokens = random.integers(3, 99, (3, 4, LENGTH) if task == "choice" else (3, LENGTH))
+    there = np.ones(tokens.shape, int)
+    there[1, ..., :6] = 0  # their summary is the last position whatever it is, so they pad on the left
+    shape = (-1, LENGTH)
+    hidden = pair.model(jnp.asarray(tokens.reshape(shape)), segment_ids=jnp.asarray(there.reshape(shape)))
+    hidden = hidden.reshape(*tokens.shape, -1)
+    found = np.asarray(pair.model.tasks[task].logits(hidden, segment_ids=jnp.asarray(there)))
+    with torch.no_grad():
+        output = pair.theirs(torch.tensor(tokens), attention_mask=torch.tensor(there, dtype=torch.float32))
+    expected = np.stack([output[field].numpy() for field in fields], axis=-1)
+    expected = expected[..., 0] if len(fields) == 1 else expected
+    counted = there.astype(bool) if task in ("tags", "span") else np.ones(len(tokens), bool)
+    np.testing.assert_allclose(found[counted], expected[counted], atol=TOLERANCE, rtol=TOLERANCE)
+    assert np.std(expected) > 0.05
+    ours = {path: np.asarray(value[...]) for path, value in pairs.parameters(pair.model).items()}
+    exported = dict(weight_map.write(ours, pair.mapping))
+    assert set(exported) == set(pair.tensors)
+    for tensor, value in exported.items():
+        np.testing.assert_array_equal(value, pair.tensors[tensor], err_msg=tensor)
+
+
+def test_base_model_has_no_prefix():
+    pair = pairs.make(Case("xlnet", "XLNetConfig", XLNET, model="XLNetModel"))
+    tokens = np.random.default_rng(6).integers(3, 99, (2, LENGTH))
+    with torch.no_grad():
+        expected = pair.theirs(torch.tensor(tokens))[0].numpy()
+    np.testing.assert_allclose(pair.model(jnp.asarray(tokens)), expected, atol=TOLERANCE, rtol=TOLERANCE)
 
 
 @pytest.mark.parametrize(

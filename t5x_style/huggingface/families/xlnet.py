@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from t5x_style.errors import UserError
+from t5x_style.huggingface import task_heads
 from t5x_style.huggingface.activations import activation, their_activation
 from t5x_style.huggingface.layouts import Flat, Matrix, Table
 from t5x_style.huggingface.weight_map import Rule, WeightMap, layer_norm, layer_rules, one
@@ -16,6 +17,7 @@ from t5x_style.models import config as parts
 from t5x_style.models.xlnet_config import XLNetConfig
 
 MODEL_TYPES = {"xlnet": "XLNetLMHeadModel"}
+_CLASSES = ("XLNet", task_heads.XLNET)
 
 # Their config.json has no such key: positions that see nothing attend to everything there (XLNetConfig.blind).
 _BLIND = "blind_queries"
@@ -25,7 +27,7 @@ def from_config(settings: Mapping[str, Any]) -> XLNetConfig:
     """Our configuration of their config.json.
 
     Raises:
-      UserError: an attention type or an activation that is not known.
+      UserError: an attention type, an activation, a class or a summary that is not known.
     """
     heads, width = settings["n_head"], settings["d_model"]
     direction = settings.get("attn_type", "bi")
@@ -39,13 +41,18 @@ def from_config(settings: Mapping[str, Any]) -> XLNetConfig:
         parts.NormSpec("layernorm", settings.get("layer_norm_eps", 1e-12)),
         placement="post",
     )
+    above = task_heads.read(settings, *_CLASSES)
+    if above.task is not None and above.task.transform is not None:
+        _check_summary(settings)
     return XLNetConfig(
         vocab_size=settings["vocab_size"],
         embed_dim=width,
         segments=(parts.Segment((layer,), settings["n_layer"]),),
         final_norm=None,
         tied_embeddings=settings.get("tie_word_embeddings", True),
-        head=parts.HeadSpec(bias=True),
+        head=parts.HeadSpec(bias=True) if above.head else None,
+        tasks=() if above.task is None else (above.task,),
+        init=parts.InitSpec(settings.get("initializer_range"), depth_scaled=False),
         memory_length=settings.get("mem_len") or None,
         reuse_length=settings.get("reuse_len") or None,
         bidirectional_data=settings.get("bi_data", False),
@@ -55,12 +62,20 @@ def from_config(settings: Mapping[str, Any]) -> XLNetConfig:
     )
 
 
+def _check_summary(settings: Mapping[str, Any]) -> None:
+    """Refuses heads whose vector of a sequence is not tanh(dense(last token)), the default."""
+    for name, known in (("summary_type", "last"), ("summary_use_proj", True), ("summary_activation", "tanh")):
+        found = settings.get(name, known)
+        if found != known:
+            raise UserError(f"config.json: {name} is {found!r}; XLNet heads are read with {known!r} only")
+
+
 def to_config(config: XLNetConfig, kind: str = "xlnet") -> dict[str, Any]:
-    """Their config.json of our configuration."""
+    """Their config.json of our configuration; UserError where no class of theirs has its heads."""
     layer = config.layers[0]
     assert isinstance(layer.mlp, parts.MlpSpec)
     settings = {
-        "architectures": [MODEL_TYPES[kind]],
+        **task_heads.write(config, *_CLASSES),
         "model_type": kind,
         "vocab_size": config.vocab_size,
         "d_model": config.embed_dim,
@@ -78,25 +93,32 @@ def to_config(config: XLNetConfig, kind: str = "xlnet") -> dict[str, Any]:
         "same_length": config.same_length,
         "tie_word_embeddings": config.tied_embeddings,
     }
-    return settings if config.blind == "mean" else {**settings, _BLIND: config.blind}
+    if config.init.stddev is not None:
+        settings["initializer_range"] = config.init.stddev
+    if config.blind != "mean":
+        settings[_BLIND] = config.blind
+    return settings
 
 
 def weight_map(config: XLNetConfig) -> WeightMap:
     """Their tensors."""
     width = config.embed_dim
+    base = "" if config.head is None and not config.tasks else "transformer."
     table = Table(config.vocab_size, config.padded_vocab_size, width)
     whole = [
-        one("transformer.word_embedding.weight", "embedding/table", table),
-        one("transformer.mask_emb", "mask_embedding", Flat((width,), (1, 1, width))),
-        one("lm_loss.bias", "head_bias", Table(config.vocab_size, config.padded_vocab_size)),
+        one(f"{base}word_embedding.weight", "embedding/table", table),
+        one(f"{base}mask_emb", "mask_embedding", Flat((width,), (1, 1, width))),
     ]
-    # heads that their other models keep beside the trunk
-    ignored = [r"(sequence_summary|logits_proj|qa_outputs|classifier|start_logits|end_logits|answer_class)\..*"]
-    if config.tied_embeddings:
-        ignored.append(r"lm_loss\.weight")
-    else:
-        whole.append(one("lm_loss.weight", "unembedding/table", table))
-    layers = layer_rules(config, "transformer.layer.{}.", lambda number: layer(config, number))
+    ignored = []
+    if config.head is not None:
+        whole.append(one("lm_loss.bias", "head_bias", Table(config.vocab_size, config.padded_vocab_size)))
+        if config.tied_embeddings:
+            ignored.append(r"lm_loss\.weight")
+        else:
+            whole.append(one("lm_loss.weight", "unembedding/table", table))
+    scores = {"span": "qa_outputs", "tags": "classifier", "": "logits_proj"}
+    whole += task_heads.score_rules(config, scores, "sequence_summary.summary")
+    layers = layer_rules(config, base + "layer.{}.", lambda number: layer(config, number))
     return WeightMap(whole, layers, ignored)
 
 

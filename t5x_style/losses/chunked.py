@@ -42,13 +42,15 @@ class SummedCrossEntropy(NamedTuple):
     """Weighted sums over tokens, scalars; only `loss` has a gradient.
 
     Attributes:
-      loss: nll + z_loss. nll: -log p(target). z_loss: coefficient * log_normalizer ** 2.
+      loss: nll + z_loss + max_z_loss. nll: -log p(target). z_loss: coefficient * log_normalizer ** 2.
+      max_z_loss: coefficient * highest score ** 2.
       correct: weight of the tokens whose target has the highest score.
     """
 
     loss: jax.Array
     nll: jax.Array
     z_loss: jax.Array
+    max_z_loss: jax.Array
     correct: jax.Array
 
 
@@ -124,9 +126,10 @@ def summed_cross_entropy(
     weights_BL: jax.Array,
     *,
     z_loss: float = 0.0,
+    max_z_loss: float = 0.0,
     chunk_size: int = CHUNK_SIZE,
 ) -> SummedCrossEntropy:
-    """sum(weights * (-log p + z_loss * log_normalizer ** 2)), with the gradient taken in the same pass.
+    """sum(weights * (-log p + z_loss * log_normalizer ** 2 + max_z_loss * highest score ** 2)), gradient in one pass.
 
     The loss is a scalar, so its gradient is known up to a factor while a chunk's scores are at hand: a training
     step scores each token once, where differentiating `token_log_probs` scores it twice.
@@ -134,6 +137,7 @@ def summed_cross_entropy(
     Args:
       weights_BL: loss weights, 0 on padding; differentiable as well.
       z_loss: coefficient of the squared log-normalizer (Chowdhery et al. 2022, section 5, use 1e-4).
+      max_z_loss: coefficient of the squared highest score (Yang et al. 2023, Baichuan 2, section 2.5, use 2e-4).
     """
     graphdef, parameters = nnx.split(head)
 
@@ -143,8 +147,10 @@ def summed_cross_entropy(
     def sums(scores_CV: jax.Array, targets_C: jax.Array, weights_C: jax.Array) -> tuple[Any, jax.Array, jax.Array]:
         log_z_C, target_C, best_C = _normalizer(scores_CV, targets_C)
         nll_C, z_C = log_z_C - target_C, z_loss * jnp.square(log_z_C)
-        parts = (nll_C + z_C, nll_C, z_C, (target_C >= best_C).astype(nll_C.dtype))
-        return SummedCrossEntropy(*(jnp.sum(weights_C * part) for part in parts)), nll_C + z_C, log_z_C
+        max_z_C = max_z_loss * jnp.square(best_C)
+        loss_C = nll_C + z_C + max_z_C
+        parts = (loss_C, nll_C, z_C, max_z_C, (target_C >= best_C).astype(nll_C.dtype))
+        return SummedCrossEntropy(*(jnp.sum(weights_C * part) for part in parts)), loss_C, log_z_C
 
     def forward(parameters: Any, x_TD: jax.Array, targets_T: jax.Array, weights_T: jax.Array) -> tuple[Any, Any]:
         def step(total: Any, inputs: Any) -> tuple[Any, None]:
@@ -164,6 +170,10 @@ def summed_cross_entropy(
             factor_C = weights_C * (1 + 2 * z_loss * log_z_C)
             p_CV = jnp.exp(scores_CV - log_z_C[:, None])
             d_CV = factor_C[:, None] * p_CV - weights_C[:, None] * _one_hot(scores_CV, targets_C)
+            if max_z_loss:
+                best_C = jnp.max(scores_CV, axis=-1)
+                pull_down_C = 2 * max_z_loss * weights_C * best_C
+                d_CV += pull_down_C[:, None] * _one_hot(scores_CV, jnp.argmax(scores_CV, axis=-1))
             d_parameters, d_x_CD = pull(d_CV.astype(scores_CV.dtype))
             return (_add(total[0], part), _add(total[1], d_parameters)), (d_x_CD, loss_C)
 

@@ -7,7 +7,9 @@ import dataclasses
 from t5x_style.data.config import DataConfig
 from t5x_style.errors import UserError
 from t5x_style.mesh import MeshConfig
-from t5x_style.models.config import DecoderConfig, DtypePolicy
+from t5x_style.models.config import DecoderConfig, DtypePolicy, EncoderConfig, EncoderDecoderConfig
+from t5x_style.models.recurrent_config import RecurrentConfig
+from t5x_style.training.forward import check_fields
 from t5x_style.training.optimizers import AdamW, Lion
 from t5x_style.training.step import GuardConfig
 
@@ -40,7 +42,7 @@ class TrainRun:
 
     Attributes:
       model_dir: where everything of the run goes; the same folder continues an interrupted run.
-      model: the architecture. policy: number formats.
+      model: the architecture; what it reads must be what the objective makes (forward.py). policy: number formats.
       data: the training data. tokenizer: SentencePiece model file, copied into model_dir.
       optimizer: AdamW or Lion, with its schedule.
       steps: optimizer steps of the whole run.
@@ -50,6 +52,7 @@ class TrainRun:
         for random ones.
       seed: of initialisation; the data has its own.
       z_loss: weight of the squared log-sum-exp (PaLM, section 5: 1e-4); 0 switches it off.
+      max_z_loss: weight of the squared highest score (Baichuan 2, section 2.5: 2e-4); 0 switches it off.
       loss_chunk: tokens whose logits exist at a time.
       guard: protection against bad updates.
       log_every, checkpoint_every: in steps; a checkpoint is also made at the end and on an interrupt.
@@ -59,7 +62,7 @@ class TrainRun:
     """
 
     model_dir: str
-    model: DecoderConfig
+    model: DecoderConfig | EncoderConfig | EncoderDecoderConfig | RecurrentConfig
     data: DataConfig
     tokenizer: str
     optimizer: AdamW | Lion
@@ -70,6 +73,7 @@ class TrainRun:
     init_from: str | None = None
     seed: int = 0
     z_loss: float = 0.0
+    max_z_loss: float = 0.0
     loss_chunk: int = 4096
     guard: GuardConfig = dataclasses.field(default_factory=GuardConfig)
     log_every: int = 10
@@ -83,8 +87,10 @@ class TrainRun:
             _positive(self, name)
         if not self.model_dir:
             raise UserError("MODEL_DIR is empty; pass --gin.MODEL_DIR=\"'path'\"")
-        if self.z_loss < 0:
-            raise UserError(f"TrainRun.z_loss is {self.z_loss}, must not be negative")
+        for name in ("z_loss", "max_z_loss"):
+            if getattr(self, name) < 0:
+                raise UserError(f"TrainRun.{name} is {getattr(self, name)}, must not be negative")
+        check_fields(self.model, self.data.objective)
 
 
 def _positive(config: object, name: str) -> None:

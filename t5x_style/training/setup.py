@@ -15,6 +15,7 @@ from t5x_style import models
 from t5x_style.losses.cross_entropy import cross_entropy
 from t5x_style.losses.routers import add_router_losses
 from t5x_style.training import checkpoints, parameters, randomness, state, step
+from t5x_style.training.forward import forward
 from t5x_style.training.run import TrainRun
 
 
@@ -38,26 +39,21 @@ class Prepared:
 
 
 def make_loss_function(run: TrainRun, graphdef: nnx.GraphDef, model_state: nnx.State) -> step.LossFunction:
-    """The loss of a decoder on one microbatch of the fields that t5x_style.data delivers."""
+    """The loss of a model on one microbatch of the fields that t5x_style.data delivers, see forward.py."""
 
     def loss_function(params: parameters.Params, batch: dict[str, jax.Array]) -> tuple:
         model = parameters.merge(graphdef, model_state, params)
-        hidden, router_losses = model(  # [B, L, D]
-            batch["decoder_input_tokens"],
-            segment_ids=batch["decoder_segment_ids"],
-            positions=batch["decoder_positions"],
-            causal_attention=batch.get("decoder_causal_attention"),
-            return_losses=True,
-        )
+        passed = forward(model, batch)
         sums = cross_entropy(
             model.head,
-            hidden,
-            batch["decoder_target_tokens"],
-            batch["decoder_loss_weights"],
+            passed.hidden,
+            passed.targets,
+            passed.weights,
             z_loss=run.z_loss,
+            max_z_loss=run.max_z_loss,
             chunk_size=run.loss_chunk,
         )
-        return add_router_losses(*sums, router_losses)
+        return add_router_losses(*sums, passed.router_losses)
 
     return loss_function
 

@@ -61,19 +61,22 @@ def test_token_log_probs(spec, chunk_size):
 
 
 @pytest.mark.parametrize("chunk_size", [1, 4, 1000])
-@pytest.mark.parametrize("z_loss", [0.0, 0.1])
+@pytest.mark.parametrize(("z_loss", "max_z_loss"), [(0.0, 0.0), (0.1, 0.0), (0.1, 0.03)])
 @pytest.mark.parametrize("spec", HEADS.values(), ids=HEADS)
-def test_cross_entropy(spec, z_loss, chunk_size):
+def test_cross_entropy(spec, z_loss, max_z_loss, chunk_size):
     graphdef, state = nnx.split(make_head(spec))
     hidden, targets, weights = data()
 
     def expected(state, hidden, weights):
-        log_p, log_z, _ = naive(nnx.merge(graphdef, state), hidden, targets)
-        return 3 * jnp.sum(weights * (-log_p + z_loss * log_z**2))
+        head = nnx.merge(graphdef, state)
+        log_p, log_z, _ = naive(head, hidden, targets)
+        best = jnp.max(head.logits(hidden), axis=-1)
+        return 3 * jnp.sum(weights * (-log_p + z_loss * log_z**2 + max_z_loss * best**2))
 
     def ours(state, hidden, weights):
         head = nnx.merge(graphdef, state)
-        return 3 * cross_entropy(head, hidden, targets, weights, z_loss=z_loss, chunk_size=chunk_size)[0]
+        coefficients = {"z_loss": z_loss, "max_z_loss": max_z_loss}
+        return 3 * cross_entropy(head, hidden, targets, weights, **coefficients, chunk_size=chunk_size)[0]
 
     wanted, wanted_gradient = jax.value_and_grad(expected, (0, 1, 2))(state, hidden, weights)
     value, gradient = jax.value_and_grad(ours, (0, 1, 2))(state, hidden, weights)

@@ -1,0 +1,106 @@
+"""Every kind of model learns from batches of its kind, and one of another kind is refused before anything starts."""
+
+import types
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from t5x_style import models
+from t5x_style.data.objectives import CausalLM
+from t5x_style.errors import UserError
+from t5x_style.models import flops_per_token
+from t5x_style.models.presets import bert, llama, lstm, t5, xlnet
+from t5x_style.training import parameters
+from t5x_style.training.forward import check_fields
+from t5x_style.training.setup import make_loss_function
+
+VOCAB = 96
+CONFIGS = {
+    "decoder": llama.llama2("tiny", VOCAB, remat="none"),
+    "recurrent": lstm.lstm("tiny", VOCAB),
+    "encoder": bert.bert("tiny", VOCAB, remat="none"),
+    "encoder-decoder": t5.t5_v1_1("tiny", VOCAB, remat="none"),
+}
+
+
+def make_batch(sides):
+    """Two packed documents and padding; the decoder copies, the encoder restores its middle tokens."""
+    rng = np.random.default_rng(0)
+    targets = rng.integers(4, VOCAB, (4, 12)).astype(np.int32)
+    segments = np.tile(np.array([1] * 6 + [2] * 4 + [0] * 2, np.int32), (4, 1))
+    positions = np.tile(np.array([*range(6), *range(4), 0, 0], np.int32), (4, 1))
+    batch = {}
+    for side in sides:
+        inputs = np.roll(targets, 1, axis=1) if side == "decoder" else np.where(positions == 2, 3, targets)
+        batch |= {
+            f"{side}_input_tokens": inputs,
+            f"{side}_target_tokens": targets,
+            f"{side}_loss_weights": (segments > 0).astype(np.float32),
+            f"{side}_segment_ids": segments,
+            f"{side}_positions": positions,
+        }
+    return batch
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_the_loss_falls_and_padding_does_not_count(kind):
+    run = types.SimpleNamespace(z_loss=1e-4, max_z_loss=1e-4, loss_chunk=16)
+    graphdef, state, params = parameters.split(models.build(CONFIGS[kind], 0))
+    loss_function = make_loss_function(run, graphdef, state)
+    optimizer = optax.adam(1e-2)
+    batch = make_batch(kind.split("-") if kind != "recurrent" else ["decoder"])
+
+    def mean(params, batch):
+        total, weights, sums = loss_function(params, batch)
+        return total / weights, sums
+
+    @jax.jit
+    def step(params, moments):
+        (loss, sums), gradient = jax.value_and_grad(mean, has_aux=True)(params, batch)
+        updates, moments = optimizer.update(gradient, moments, params)
+        return optax.apply_updates(params, updates), moments, loss, sums
+
+    changed = dict(batch)
+    for name in batch:
+        if name.endswith("input_tokens"):  # other ids, on padding only
+            changed[name] = np.where(batch[name.replace("input_tokens", "segment_ids")] > 0, batch[name], 9)
+    assert float(mean(params, changed)[0]) == pytest.approx(float(mean(params, batch)[0]), rel=1e-6)
+    moments, losses = optimizer.init(params), []
+    for _ in range(20):
+        params, moments, loss, sums = step(params, moments)
+        losses.append(float(loss))
+    assert losses[-1] < 0.7 * losses[0]
+    assert {"nll", "z_loss", "max_z_loss", "correct"} <= set(sums)
+
+
+@pytest.mark.parametrize("kind", ["decoder", "recurrent"])
+def test_fitting_objectives_pass(kind):
+    check_fields(CONFIGS[kind], CausalLM())
+
+
+@pytest.mark.parametrize(
+    ("kind", "needs"), [("encoder", "an encoder;"), ("encoder-decoder", "an encoder and a decoder;")]
+)
+def test_an_objective_for_another_kind_is_refused(kind, needs):
+    with pytest.raises(
+        UserError, match=rf"reads the fields of {needs} the objective CausalLM makes those of a decoder"
+    ):
+        check_fields(CONFIGS[kind], CausalLM())
+
+
+def test_models_that_no_objective_trains_are_refused():
+    with pytest.raises(UserError, match="XLNetConfig, which no objective trains yet"):
+        check_fields(xlnet.xlnet("tiny"), CausalLM())
+
+
+def test_operations_of_an_encoder_decoder_are_those_of_its_parts():
+    config = CONFIGS["encoder-decoder"]
+    width, layer = config.embed_dim, config.decoder.layers[0]
+    heads = layer.attention.heads * layer.attention.head_dim
+    matrices = 4 * width * heads + 3 * width * layer.mlp.hidden
+    layers = len(config.decoder.layers)
+    decoder = layers * (6 * (matrices + 4 * width * heads) + 2 * 12 * heads * 10)
+    encoder = len(config.encoder.layers) * (6 * matrices + 12 * heads * 10)
+    assert flops_per_token(config, 10) == decoder + encoder + 6 * config.padded_vocab_size * width

@@ -74,7 +74,7 @@ def score(
             encoder_length = bucket(max(len(inputs[row]) for row in rows), MIN_LENGTH)
             encoder = right_padded([inputs[row] for row in rows], batch, encoder_length)
             arrays |= dict(zip(("encoder_tokens", "encoder_segment_ids"), encoder))
-        elif not bidirectional_inputs and row_inputs is None:
+        if not bidirectional_inputs and row_inputs is None:
             del arrays["causal_attention"]
         log_probs[rows] = np.asarray(_score(graphdef, state, arrays, targets_BL, weights_BL), np.float64)[: len(rows)]
     return Scores(log_probs, np.array([len(row) for row in targets], np.int64))

@@ -1,0 +1,355 @@
+"""Options of generation: several ends, stop strings, penalties, min-p, prefixes, positions; the encoder's keys."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from t5x_style.decoding import BeamSearch, Sampling, cut_at, generate, prepare, score, unpadded
+from t5x_style.decoding import beam as beam_module
+from t5x_style.decoding import cache as kv
+from t5x_style.decoding.generate import STOP_CHUNK, _continue, _prefill
+from t5x_style.decoding.prompts import decoder_batch, next_positions
+from t5x_style.decoding.sampling import penalize, restrict, without
+from t5x_style.decoding.score import continued
+from t5x_style.decoding.stopping import until_stop
+from t5x_style.errors import UserError
+from t5x_style.models import DtypePolicy, build
+from t5x_style.models.config import (
+    AttentionSpec,
+    DecoderConfig,
+    EmbeddingSpec,
+    EncoderConfig,
+    EncoderDecoderConfig,
+    LayerSpec,
+    MlpSpec,
+    PositionSpec,
+    RelativeBiasSpec,
+    RopeSpec,
+    Segment,
+    TransformerConfig,
+)
+from t5x_style.models.presets.llama import llama
+
+PROMPTS = [[5, 6, 7, 8, 9], [3], list(range(10, 27)), [40, 41]]
+
+
+def decoder_config(**changes) -> DecoderConfig:
+    return llama(50, 32, 2, 4, 2, vocab_multiple=64, remat="none", **changes)
+
+
+def encoder_decoder_config() -> EncoderDecoderConfig:
+    inner = AttentionSpec(4, 2, 6, rope=None)
+    both, mlp = dataclasses.replace(inner, causal=False), MlpSpec(40)
+    encoder = EncoderConfig(50, 24, (Segment((LayerSpec(both, mlp),), 2),), relative_bias=RelativeBiasSpec(8, 16, True))
+    decoder = TransformerConfig(
+        50,
+        24,
+        (Segment((LayerSpec(inner, mlp, cross_attention=both),), 3),),
+        relative_bias=RelativeBiasSpec(8, 16),
+    )
+    return EncoderDecoderConfig(encoder, decoder)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return prepare(build(decoder_config(), 1))
+
+
+@pytest.fixture(scope="module")
+def translator():
+    return build(encoder_decoder_config(), 2)
+
+
+def text(tokens):
+    """One letter an id, so that stop strings span ids."""
+    return "".join(chr(ord("A") + token) for token in tokens)
+
+
+def test_encoder_decoder_steps_equal_the_full_forward(translator):
+    random = np.random.default_rng(0)
+    source, target = random.integers(1, 50, (2, 9)), random.integers(1, 50, (2, 7))
+    mask = np.ones_like(source)
+    mask[1, 5:] = 0
+    full = translator(target, source, segment_ids=np.ones_like(target), encoder_segment_ids=mask)
+    for form in (translator, prepare(translator)):
+        cache = kv.begin(form, 2, 8, source, mask)
+        pieces = []
+        for start, stop in ((0, 3), (3, 4), (4, 7)):
+            hidden, cache = form(target[:, start:stop], cache=cache)
+            pieces.append(hidden)
+        np.testing.assert_allclose(jnp.concatenate(pieces, axis=1), full, atol=1e-5)
+        assert int(cache.index) == 7
+        assert len(cache.crossed) == 3
+
+
+def test_encoder_decoder_batch_equals_one_by_one(translator):
+    form = prepare(translator)
+    assert prepare(form) is form
+    together = generate(form, PROMPTS, 8, decoder_start_id=0)
+    assert together == [generate(translator, [prompt], 8, decoder_start_id=0)[0] for prompt in PROMPTS]
+    assert len({tuple(row) for row in together}) > 1
+    begun = generate(form, PROMPTS, 6, decoder_start_id=0, decoder_prompts=[row[:2] for row in together])
+    assert begun == [row[2:] for row in together]
+    mixed = generate(form, PROMPTS[:2], 6, decoder_start_id=0, decoder_prompts=[together[0][:2], []])
+    assert mixed == [together[0][2:], together[1][:6]]
+
+
+def test_scores_of_an_encoder_decoder(translator):
+    targets = [[8, 9], [], list(range(20, 30)), [1]]
+    result = score(translator, PROMPTS, targets, batch_size=3, decoder_start_id=0)
+    for prompt, target, got in zip(PROMPTS, targets, result.log_probs):
+        hidden = translator(jnp.asarray([[0, *target]]), jnp.asarray([prompt]))
+        log_p = jax.nn.log_softmax(translator.head.logits(hidden)[0, :, :50], axis=-1)
+        assert got == pytest.approx(sum(float(log_p[i, token]) for i, token in enumerate(target)), abs=1e-4)
+
+
+def test_rows_are_the_same_whichever_side_is_padded(model):
+    left = unpadded(np.asarray([[0, 0, 5, 6], [7, 8, 9, 3]]), np.asarray([[0, 0, 1, 1], [1, 1, 1, 1]]))
+    right = unpadded(np.asarray([[5, 6, 0, 0], [7, 8, 9, 3]]), np.asarray([[1, 1, 0, 0], [1, 1, 1, 1]]))
+    assert left == right == [[5, 6], [7, 8, 9, 3]]
+    assert generate(model, left, 5) == generate(model, right, 5)
+
+
+def test_several_ends_and_a_shortest_length(model):
+    free = generate(model, PROMPTS, 12)
+    ends = [free[0][3], free[2][5]]
+    for row, got in zip(free, generate(model, PROMPTS, 12, eos_id=ends)):
+        first = next((i for i, token in enumerate(row) if token in ends), len(row))
+        assert got == row[:first]
+    for row in generate(model, PROMPTS, 12, eos_id=ends, min_new_tokens=7):
+        assert len(row) >= 7
+        assert not set(row) & set(ends)
+    assert generate(model, PROMPTS, 12, eos_id=[49], min_new_tokens=0) == generate(model, PROMPTS, 12, eos_id=49)
+
+
+def test_stop_strings_span_ids_and_end_early(model):
+    new = 3 * STOP_CHUNK
+    free = generate(model, PROMPTS, new)
+    stop = text(free[0][4:7])
+    stopped = generate(model, PROMPTS, new, stop=[stop, "no such text"], decode=text)
+    for row, got in zip(free, stopped):
+        place = text(row).find(stop)
+        assert got == (row if place < 0 else row[: place + len(stop)])
+        assert cut_at(text(got), [stop]) == text(row)[: place if place >= 0 else None]
+    looked = []
+
+    def counted(tokens):
+        looked.append(len(tokens))
+        return text(tokens)
+
+    assert generate(model, PROMPTS[:1], new, stop=stop, decode=counted) == stopped[:1]
+    assert max(looked) <= STOP_CHUNK  # nothing was drawn after the chunk in which the row ended
+
+
+def test_until_stop_by_hand():
+    assert until_stop([0, 1, 2, 3], text, ["BC"]) == 3
+    assert until_stop([0, 1, 2, 3], text, ["D", "BC"]) == 3
+    assert until_stop([0, 1, 2, 3], text, ["X"]) is None
+    assert until_stop([], text, ["X"]) is None
+    assert cut_at("a b\n\nQ:", ["Q:", "\n\n"]) == "a b"
+    assert cut_at("a", ["b"]) == "a"
+
+
+def test_penalties_by_hand():
+    logits = jnp.asarray([[2.0, -2.0, 1.0, 4.0], [2.0, -2.0, 1.0, 4.0]])
+    history = jnp.asarray([[-1, 0, 1, 0, -1], [2, 2, 3, 2, -1]])
+    got = penalize(logits, history, 4, Sampling(repetition_penalty=2.0))
+    np.testing.assert_allclose(got, [[1.0, -4.0, 1.0, 4.0], [2.0, -2.0, 0.5, 2.0]])
+    banned = lambda size: jnp.isneginf(penalize(logits, history, 4, Sampling(no_repeat_ngram=size))).tolist()  # noqa: E731
+    assert banned(1) == [[True, True, False, False], [False, False, True, True]]
+    assert banned(2) == [[False, True, False, False], [False, False, True, True]]
+    assert banned(3) == [[False] * 4, [False] * 4]
+    assert banned(9) == [[False] * 4] * 2
+    assert jnp.isneginf(without(logits, jnp.asarray([-1, 2]))).tolist() == [[False, False, True, False]] * 2
+
+
+def test_min_p_by_hand():
+    logits = jnp.log(jnp.asarray([[0.2, 0.5, 0.3]]))
+    kept = lambda p: np.isfinite(restrict(logits, Sampling(1.0, min_p=p)))[0].tolist()  # noqa: E731
+    assert kept(0.3) == [True, True, True]
+    assert kept(0.5) == [False, True, True]
+    assert kept(0.7) == [False, True, False]
+    assert kept(1.0) == [False, True, False]
+
+
+def test_beams_of_one_are_greedy_and_rows_do_not_meet(model):
+    assert generate(model, PROMPTS, 9, beam_search=BeamSearch(1)) == generate(model, PROMPTS, 9)
+    together = generate(model, PROMPTS, 9, beam_search=BeamSearch(3))
+    assert together == [generate(model, [prompt], 9, beam_search=BeamSearch(3))[0] for prompt in PROMPTS]
+
+    def log_p(rows):
+        return score(model, PROMPTS, rows).log_probs
+
+    assert (log_p(together) >= log_p(generate(model, PROMPTS, 9)) - 1e-4).all()
+
+
+def test_a_second_search_of_the_bucket_compiles_nothing(model):
+    generate(model, PROMPTS[:2], 9, beam_search=BeamSearch(2), eos_id=1)
+    programs = (beam_module._prefill, beam_module._continue)
+    before = [program._cache_size() for program in programs]
+    for penalty, early in ((0.5, True), (2.0, "never")):
+        generate(model, PROMPTS[3:] * 2, 12, beam_search=BeamSearch(2, penalty, early), eos_id=2)
+    assert [program._cache_size() for program in programs] == before
+
+
+def test_a_second_batch_of_the_bucket_compiles_nothing(model, translator):
+    answers = prepare(translator)
+    generate(model, PROMPTS[:2], 9, stop="x", decode=text)
+    generate(answers, PROMPTS[:2], 9, decoder_start_id=0)
+    before = [program._cache_size() for program in (_prefill, _continue)]
+    generate(model, PROMPTS[1:2] * 2, 13, stop=["yy", "z"], decode=text, eos_id=7)
+    generate(model, [[1], [2] * 16], 13)
+    generate(answers, [[1], [2] * 16], 13, decoder_start_id=3)
+    assert [program._cache_size() for program in (_prefill, _continue)] == before
+
+
+def test_bidirectional_prompts_equal_the_uncached_forward(model):
+    drawn = generate(model, PROMPTS, 6, bidirectional_prompts=True)
+    assert drawn != generate(model, PROMPTS, 6)
+    for prompt, row in zip(PROMPTS, drawn):
+        whole = jnp.asarray([[*prompt, *row]])
+        prefix = (jnp.arange(whole.shape[1]) < len(prompt)).astype(jnp.int32)[None]
+        logits = model.head.logits(model(whole, causal_attention=prefix))[0, len(prompt) - 1 : -1]
+        assert jnp.argmax(logits, axis=-1).tolist() == row
+
+
+def two_dimensional(row):
+    """GLM's order: the prompt but its last id at 0, 1, ...; the last id opens the block that is filled in."""
+    first = np.minimum(np.arange(len(row)), max(len(row) - 2, 0))
+    second = np.zeros(len(row), int)
+    second[-1] = 1
+    return {"positions": np.stack([first, second], -1), "causal_attention": (second == 0).astype(int)}
+
+
+def test_inputs_of_one_prompt_reach_prefill_and_steps():
+    rope = RopeSpec(two_dimensional=True)
+    config = decoder_config()
+    layer = config.layers[0]
+    layer = dataclasses.replace(layer, attention=dataclasses.replace(layer.attention, rope=rope))
+    glm = prepare(build(dataclasses.replace(config, segments=(Segment((layer,), 2),)), 3))
+    drawn = generate(glm, PROMPTS, 6, inputs=two_dimensional)
+    scores = score(glm, PROMPTS, drawn, row_inputs=two_dimensional).log_probs
+    for prompt, row, got in zip(PROMPTS, drawn, scores):
+        whole, given = [*prompt, *row], two_dimensional(prompt)
+        positions = continued(given["positions"], len(whole))
+        prefix = np.zeros(len(whole), int)
+        prefix[: len(prompt)] = given["causal_attention"]
+        hidden = glm(jnp.asarray([whole]), positions=positions[None], causal_attention=jnp.asarray(prefix)[None])
+        log_p = jax.nn.log_softmax(glm.head.logits(hidden)[0, len(prompt) - 1 : -1, :50])
+        assert jnp.argmax(log_p, axis=-1).tolist() == row
+        assert got == pytest.approx(float(log_p[jnp.arange(6), jnp.asarray(row)].sum()), abs=1e-4)
+    assert drawn != generate(glm, PROMPTS, 6)
+
+
+def test_positions_go_on_in_the_last_column():
+    assert next_positions(jnp.asarray([[3, 4]])).tolist() == [[5]]
+    assert next_positions(jnp.asarray([[[3, 0], [3, 1]]])).tolist() == [[[3, 2]]]
+    assert continued(np.asarray([[0, 0], [1, 1]]), 4).tolist() == [[0, 0], [1, 1], [1, 2], [1, 3]]
+    assert continued(np.asarray([2, 3, 4]), 2).tolist() == [2, 3]
+    batch = decoder_batch([[5, 6]], 1, inputs=lambda row: {"positions": np.arange(2, 2 + len(row))})
+    assert batch.positions[0, -3:].tolist() == [0, 2, 3]
+
+
+def test_bfloat16_caches_generate(model):
+    config = decoder_config()
+    half = prepare(build(config, 1, DtypePolicy(compute="bfloat16")))
+    assert kv.empty(config, half.policy, 1, 4).layers[0][0].dtype == jnp.bfloat16
+    assert generate(half, PROMPTS, 5) == [generate(half, [prompt], 5)[0] for prompt in PROMPTS]
+    generate(half, PROMPTS, 5, beam_search=BeamSearch(2))
+
+
+@dataclasses.dataclass(frozen=True)
+class Vocabulary:
+    vocab_size: int = 50
+
+
+class Sum(nnx.Module):
+    """A model with a state of its own: the next id is the sum of the ids so far, modulo 50."""
+
+    def __init__(self):
+        self.config = Vocabulary()
+
+    @property
+    def head(self):
+        return self
+
+    def logits(self, hidden):
+        return 9.0 * jax.nn.one_hot(hidden[..., 0] % 50, 50)
+
+    def empty_cache(self, batch, slots):
+        del slots
+        return {"total": jnp.zeros((batch,), jnp.int32), "index": jnp.int32(0)}
+
+    def __call__(self, tokens, *, segment_ids=None, positions=None, cache):
+        del positions
+        totals = cache["total"][:, None] + jnp.cumsum(tokens if segment_ids is None else tokens * segment_ids, axis=1)
+        return totals[..., None], {"total": totals[:, -1], "index": cache["index"] + tokens.shape[1]}
+
+
+def test_own_states():
+    def expected(prompt, count):
+        total, row = sum(prompt), []
+        for _ in range(count):
+            row.append(total % 50)
+            total += row[-1]
+        return row
+
+    wanted = [expected(prompt, 6) for prompt in PROMPTS]
+    assert generate(Sum(), PROMPTS, 6) == wanted
+    assert generate(Sum(), PROMPTS, 6, beam_search=BeamSearch(3)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"stop": ["x"]}, "need decode"),
+        ({"stop": [""], "decode": text}, "empty stop string"),
+        ({"beam_search": BeamSearch(2), "sampling": Sampling(1.0)}, "neither a temperature"),
+        ({"decoder_start_id": 0}, "for encoder-decoders"),
+    ],
+)
+def test_options_that_do_not_fit(model, options, message):
+    with pytest.raises(UserError, match=message):
+        generate(model, PROMPTS, 3, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "needs decoder_start_id"),
+        ({"decoder_start_id": 50}, "id 50"),
+        ({"decoder_start_id": 0, "decoder_prompts": [[1]]}, "1 decoder_prompts for 4"),
+        ({"decoder_start_id": 0, "bidirectional_prompts": True}, "are for decoders"),
+    ],
+)
+def test_options_that_do_not_fit_an_encoder_decoder(translator, options, message):
+    with pytest.raises(UserError, match=message):
+        generate(translator, PROMPTS, 3, **options)
+
+
+def test_a_table_of_positions_has_an_end():
+    learned = EmbeddingSpec(positions=PositionSpec(length=20))
+    config = decoder_config()
+    layer = config.layers[0]
+    layer = dataclasses.replace(layer, attention=dataclasses.replace(layer.attention, rope=None))
+    config = dataclasses.replace(config, embedding=learned, segments=(Segment((layer,), 1),))
+    gpt = build(config, 0)
+    assert len(generate(gpt, [[1] * 17], 4)[0]) == 4
+    with pytest.raises(UserError, match="20 positions"):
+        generate(gpt, [[1] * 17], 5)
+
+
+@pytest.mark.parametrize("values", [{"min_p": 1.5}, {"repetition_penalty": 0.0}, {"no_repeat_ngram": -1}])
+def test_bad_sampling(values):
+    with pytest.raises(UserError, match=f"Sampling.{next(iter(values))}"):
+        Sampling(**values)
+
+
+@pytest.mark.parametrize("values", [{"beams": 0}, {"early_stopping": "sometimes"}])
+def test_bad_beam_search(values):
+    with pytest.raises(UserError, match=f"BeamSearch.{next(iter(values))}"):
+        BeamSearch(**values)

@@ -1,4 +1,4 @@
-"""The form of a model that decodes fast: layers unstacked, matrices in the compute dtype, in the order they are read."""
+"""The form of a model that decodes fast: layers unstacked, matrices in the compute dtype and in reading order."""
 
 from __future__ import annotations
 

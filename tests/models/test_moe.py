@@ -7,8 +7,9 @@ import pytest
 from flax import nnx
 
 from t5x_style.errors import UserError
-from t5x_style.models.config import FLOAT32, MlpSpec, MoeSpec
+from t5x_style.models.config import FLOAT32, DtypePolicy, MlpSpec, MoeSpec
 from t5x_style.models.layers import moe
+from t5x_style.models.layers.linear import ExpertLinear
 
 
 def made(**changes):
@@ -96,5 +97,53 @@ def test_worked_example():
 def test_impossible_numbers():
     with pytest.raises(UserError, match="top_k is 5; give 1 to 4"):
         MoeSpec(4, 5, MlpSpec(3))
+    with pytest.raises(UserError, match="need mode"):
+        MoeSpec(4, 1, MlpSpec(3), capacity=3)
     with pytest.raises(UserError, match="capacity_factor"):
         MoeSpec(4, 1, MlpSpec(3), capacity_factor=0)
+
+
+def test_documents_that_share_a_row_compete_for_room_unless_counted_apart():
+    segments = jnp.array([[1] * 4 + [2] * 3] * 3)
+    whole = {"mode": "capacity", "top_k": 1, "capacity": 2}
+    for per_document in (False, True):
+        layer, x = made(**whole, per_document=per_document)
+        layer.router.kernel.set_value(jnp.zeros((5, 4)).at[:, 0].set(100.0))
+        x = jnp.abs(x)  # every token wants expert 0
+        out, losses = layer(x, segments)
+        kept = np.any(np.asarray(out) != 0, axis=-1)
+        assert kept.tolist() == [[True, True, False, False, *([per_document] * 2), False]] * 3
+        assert float(losses["moe_dropped"]) == pytest.approx(3 / 7 if per_document else 5 / 7)
+        if per_document:
+            np.testing.assert_allclose(out[:, 4:], layer(x[:, 4:])[0], atol=1e-6)  # as alone
+
+
+def test_counted_per_document_equals_counted_per_row_where_a_row_is_one():
+    for top_k in (1, 2, 3):
+        settings = {"mode": "capacity", "top_k": top_k, "capacity_factor": 0.8}
+        (row, x), (document, _) = made(**settings), made(**settings, per_document=True)
+        (one, losses), (other, others) = row(x), document(x)
+        np.testing.assert_allclose(one, other, atol=1e-5)
+        assert 0 < float(losses["moe_dropped"]) == pytest.approx(float(others["moe_dropped"]))
+
+
+def test_worked_examples_of_room():
+    wants = jnp.ones((1, 1, 3, 1))
+    spec = MoeSpec(1, 1, MlpSpec(3), mode="capacity", capacity=1)
+    assert moe.fitting_rows(wants, spec).reshape(-1).tolist() == [1, 0, 0]
+    assert moe.fitting_documents(wants, jnp.array([[1, 1, 2]]), spec).reshape(-1).tolist() == [1, 0, 1]
+    assert moe.row_room(MoeSpec(4, 2, MlpSpec(3), mode="capacity"), 8) == 5
+    assert moe.row_room(MoeSpec(4, 2, MlpSpec(3), mode="capacity", capacity=64), 8) == 8
+
+
+def test_matrices_are_linears_and_the_router_computes_in_float32():
+    layer, x = made()
+    assert {type(part) for part in (layer.up, layer.gate, layer.down)} == {ExpertLinear}
+    assert layer.up.kernel.shape == (4, 5, 6)
+    assert layer.up.kernel.get_metadata()["out_sharding"] == ("expert", "embed", "mlp")
+    with nnx.use_eager_sharding(False):
+        half = moe.Moe(
+            layer.spec, 5, policy=DtypePolicy(compute="bfloat16"), rngs=nnx.Rngs(0), stddev=0.7, output_gain=1.0
+        )
+    assert half.router(x.astype(jnp.bfloat16)).dtype == jnp.float32
+    assert half(x.astype(jnp.bfloat16))[0].dtype == jnp.bfloat16

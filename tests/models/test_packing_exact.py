@@ -167,12 +167,31 @@ CASES |= {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+# Each compiles a program of its own; these run in `make test-fast` too.
+QUICK = (
+    "causal",
+    "window",
+    "multi-query",
+    "bidirectional",
+    "alibi",
+    "relative-bias",
+    "experts-dropless",
+    "prefix",
+    "t5",
+)
+
+
+def by_speed(names):
+    return [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in names]
+
+
+@pytest.mark.parametrize("name", by_speed(CASES))
 def test_documents_of_a_row_are_apart(name):
     config, inputs = CASES[name]
     check_apart(build(config), LENGTHS, lambda model, tokens: model(tokens, **inputs))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scan", [True, False])
 @pytest.mark.parametrize("remat", ["full", "dots"])
 def test_documents_are_apart_however_layers_run(scan, remat):
@@ -198,13 +217,13 @@ def encoder_decoder(mlp=None, placement="pre", **changes):
 PAIRS = {
     "t5": encoder_decoder(),
     "t5-sandwich": encoder_decoder(placement="sandwich"),
-    "experts-dropless": encoder_decoder(parts.MoeSpec(**MOE)),
+    "t5-experts-dropless": encoder_decoder(parts.MoeSpec(**MOE)),
     "switch": encoder_decoder(NUMBER),
     "sinusoidal": encoder_decoder(embedding=parts.EmbeddingSpec(positions=parts.PositionSpec("sinusoidal"))),
 }
 
 
-@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("name", by_speed(PAIRS))
 def test_pairs_of_a_row_are_apart(name):
     def run(model, tokens, sources):
         return model(

@@ -1,0 +1,167 @@
+"""How models run changes nothing: the configurations and the comparison; on 8 devices as a program of its own.
+
+As a program it prints one JSON line: the largest differences of values and gradients by model and way to run, all on 8
+virtual devices, from one device with unrolled layers and nothing recomputed (see test_execution.py).
+"""
+
+import dataclasses
+import json
+import os
+import sys
+
+if __name__ == "__main__":
+    os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+    os.environ["JAX_PLATFORMS"] = "cpu"
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from t5x_style import mesh as meshes
+from t5x_style.models import build
+from t5x_style.models import config as parts
+
+BATCH, LENGTH, VOCAB, WIDTH = 4, 24, 60, 16
+WAYS = [(scan, remat) for scan in (False, True) for remat in ("none", "dots", "full")]
+SPREAD = [way for way in WAYS if way[1] != "dots"]  # those that run on 8 devices, where each compiles for long
+
+
+def layer(mlp=None, cross=False, norm=None, placement="pre", **attention):
+    settings = {"heads": 4, "kv_heads": 2, "head_dim": 8, **attention}
+    crossing = parts.AttentionSpec(4, 4, 8, causal=False, rope=None) if cross else None
+    return parts.LayerSpec(
+        parts.AttentionSpec(**settings), mlp or parts.MlpSpec(32), norm or parts.NormSpec(), placement, crossing
+    )
+
+
+def stack(kind, *segments, **changes):
+    shared = {"vocab_size": VOCAB, "embed_dim": WIDTH, "vocab_multiple": 8, "init": parts.InitSpec(0.3)}
+    return kind(segments=tuple(segments), **{**shared, **changes})
+
+
+def t5():
+    def bias(both):
+        return parts.RelativeBiasSpec(8, 20, bidirectional=both)
+
+    one, other = layer(rope=None, causal=False), layer(rope=None, cross=True)
+    return parts.EncoderDecoderConfig(
+        stack(parts.EncoderConfig, parts.Segment((one,), 2), relative_bias=bias(True)),
+        stack(parts.TransformerConfig, parts.Segment((other,), 2), relative_bias=bias(False), tied_embeddings=True),
+    )
+
+
+def bert():
+    norm = parts.NormSpec("layernorm")
+    block = layer(
+        parts.MlpSpec(32, "gelu", gated=False, bias=True), False, norm, "post", causal=False, rope=None, qkv_bias=True
+    )
+    return stack(
+        parts.EncoderConfig,
+        parts.Segment((block,), 3),
+        final_norm=None,
+        tied_embeddings=True,
+        head=parts.HeadSpec(bias=True, transform="gelu", transform_norm=norm),
+        embedding=parts.EmbeddingSpec(types=2, positions=parts.PositionSpec("learned", LENGTH), norm=norm),
+    )
+
+
+def gemma():
+    norm = parts.NormSpec(scale_offset=1.0)
+    local, wide = (
+        layer(norm=norm, placement="sandwich", qk_norm=norm, **attention)
+        for attention in ({"window": 5}, {"rope": parts.RopeSpec(1e6)})
+    )
+    first, rest = parts.Segment((local, local, wide), 2), parts.Segment((local,), 1)
+    return stack(parts.DecoderConfig, first, rest, embedding_scale=4.0, tied_embeddings=True)
+
+
+CONFIGS = {
+    "llama": stack(parts.DecoderConfig, parts.Segment((layer(),), 3)),
+    "gemma": gemma(),
+    "t5": t5(),
+    "bert": bert(),
+    "mixtral": stack(parts.DecoderConfig, parts.Segment((layer(parts.MoeSpec(4, 2, parts.MlpSpec(16))),), 2)),
+}
+
+
+def run_as(config, scan, remat):
+    """The same model, run in another way."""
+    if isinstance(config, parts.EncoderDecoderConfig):
+        halves = (dataclasses.replace(half, scan=scan, remat=remat) for half in (config.encoder, config.decoder))
+        return parts.EncoderDecoderConfig(*halves)
+    return dataclasses.replace(config, scan=scan, remat=remat)
+
+
+def arrays():
+    """Tokens, encoder tokens, and their documents, the last places padding in some rows; each [BATCH, LENGTH]."""
+    random = np.random.default_rng(0)
+    tokens, sources = random.integers(0, VOCAB, (2, BATCH, LENGTH))
+    segments = np.repeat([[1] * 9 + [2] * 12 + [0] * 3], BATCH, axis=0)
+    segments[1] = 1
+    return [tokens, sources, segments]
+
+
+def value_and_gradient(graphdef):
+    """(state, tokens, sources, segments) -> ((scalar, logits), gradient)."""
+
+    def loss(state, tokens, sources, segments):
+        model = nnx.merge(graphdef, state)
+        settings = {"segment_ids": segments, "return_losses": True}
+        if hasattr(model, "encoder_trunk"):
+            hidden, losses = model(tokens, sources, encoder_segment_ids=segments, **settings)
+        else:
+            hidden, losses = model(tokens, **settings)
+        logits = model.head.logits(hidden)[..., :VOCAB]
+        weights = (segments != 0)[..., None]
+        return jnp.sum(jnp.sin(logits) * weights) + sum(losses.values()), logits * weights
+
+    return jax.value_and_grad(loss, has_aux=True)
+
+
+def result(config, mesh_config=None):
+    """(logits, gradients by leaf), on one device or on a mesh."""
+    graphdef, state = nnx.split(build(config, 1))
+    function, inputs = value_and_gradient(graphdef), arrays()
+    if mesh_config is None:
+        (_, logits), gradient = jax.jit(function)(state, *inputs)
+        return np.asarray(logits), [np.asarray(leaf) for leaf in jax.tree.leaves(gradient)]
+    mesh = meshes.make_mesh(mesh_config)
+    resolver = meshes.Resolver(mesh, mesh_config.tables)
+
+    def place(leaf):
+        axes = leaf.get_metadata()["out_sharding"]
+        return leaf.replace(jax.device_put(leaf[...], resolver.sharding(leaf.shape, axes, "parameters")))
+
+    placed = jax.tree.map(place, state, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
+    split = sum(not leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(placed))
+    assert split > len(jax.tree.leaves(placed)) / 3, "hardly a parameter is split: this would compare nothing"
+    inputs = [jax.device_put(array, meshes.batch_sharding(mesh, mesh_config.tables, 2)) for array in inputs]
+    with meshes.use(mesh, mesh_config.tables):
+        (_, logits), gradient = jax.jit(function)(placed, *inputs)
+    return np.asarray(logits), [np.asarray(leaf) for leaf in jax.tree.leaves(gradient)]
+
+
+def differences(found, expected):
+    """(largest of the logits, largest of a gradient relative to its largest entry)."""
+    largest = max(float(np.abs(leaf).max()) for leaf in expected[1])
+    relative = [
+        float(np.abs(one - other).max()) / max(float(np.abs(other).max()), 1e-3 * largest)
+        for one, other in zip(found[1], expected[1], strict=True)
+    ]
+    return float(np.abs(found[0] - expected[0]).max()), max(relative)
+
+
+def main():
+    mesh_config = meshes.MeshConfig(data=1, fsdp=2, tensor=2, expert=2)
+    findings = {}
+    for name, config in CONFIGS.items():
+        expected = result(run_as(config, *WAYS[0]))
+        for scan, remat in SPREAD:
+            found = result(run_as(config, scan, remat), mesh_config)
+            findings[f"{name}, {'scan' if scan else 'unrolled'}, {remat}"] = differences(found, expected)
+    sys.stdout.write(json.dumps(findings) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -116,10 +116,8 @@ def test_penalties_and_shortest_lengths(name, beams):
 
 def test_decoder_prompts():
     pair, model = models("t5")
-    start = torch.tensor([[0, 7, 9]])
-    result = pair.theirs.generate(
-        torch.tensor([[5, 6, 7]]), decoder_input_ids=start, max_new_tokens=9, do_sample=False, eos_token_id=None
-    )
+    known = {"decoder_input_ids": torch.tensor([[0, 7, 9]]), "decoder_start_token_id": 0, "eos_token_id": None}
+    result = pair.theirs.generate(torch.tensor([[5, 6, 7]]), **known, max_new_tokens=9, do_sample=False)
     got = generate(model, [[5, 6, 7]], 9, decoder_start_id=0, decoder_prompts=[[7, 9]])
     assert got == [result[0, 3:].tolist()]
 

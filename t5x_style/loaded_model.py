@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -22,9 +23,11 @@ from t5x_style.huggingface import generation_config, registry, tokenizer_files
 from t5x_style.huggingface.generation_config import GenerationDefaults
 from t5x_style.models.config import DecoderConfig, DtypePolicy, EncoderDecoderConfig
 from t5x_style.models.recurrent_config import RecurrentConfig
+from t5x_style.models.xlnet_config import XLNetConfig
 from t5x_style.training import checkpoints, parameters
 
 Rows: TypeAlias = Sequence[Sequence[int]] | np.ndarray | jax.Array
+_LARGEST = np.iinfo(np.int32).max
 
 
 def load_model(path: str | Path, step: int | None = None, policy: DtypePolicy | None = None) -> LoadedModel:
@@ -39,6 +42,8 @@ def load_model(path: str | Path, step: int | None = None, policy: DtypePolicy | 
     """
     where, policy = Path(path), policy or DtypePolicy()
     if not folders.is_folder(where):
+        if not (where / model_dir.MODEL).is_file():
+            raise UserError(_no_model(where))
         config = model_dir.read_config(where)
         model, found = _place(config, policy, lambda abstract: checkpoints.load_params(where, abstract, step))
         kept = where / model_dir.HUGGINGFACE
@@ -51,6 +56,16 @@ def load_model(path: str | Path, step: int | None = None, policy: DtypePolicy | 
     opened = folders.open_folder(where)
     model, _ = _place(opened.config, policy, lambda abstract: (load.load_params(opened, abstract), 0))
     return LoadedModel(where, model, opened.config, 0, opened.settings, where, where)
+
+
+def _no_model(where: Path) -> str:
+    if not where.exists():
+        name = "a name on the Hub: download it first, `hf download NAME --local-dir FOLDER`"
+        return f"{str(where)!r} does not exist; give a MODEL_DIR or a Hugging Face folder ({name})"
+    if not where.is_dir():
+        return f"{str(where)!r} is a file; give the folder of the model: a MODEL_DIR or a Hugging Face folder"
+    missing = f"no {model_dir.MODEL}, nor is it a Hugging Face folder: no {folders.CONFIG}"
+    return f"{str(where)!r} is no MODEL_DIR: it has {missing}; give the folder that training or a download wrote"
 
 
 def _place(
@@ -84,6 +99,12 @@ class LoadedModel:
         self.path, self.model, self.config, self.step, self.settings = path, model, config, step, settings
         self._tokenizer_folder, self._generation_folder = tokenizer_folder, generation_folder
         self._graphdef, self._state = nnx.split(model)
+
+    def __repr__(self) -> str:
+        """One line: folder, architecture, parameters."""
+        sizes = (leaf.size for leaf in jax.tree.leaves(nnx.state(self.model, nnx.Param)))
+        kind = self.settings.get("model_type") or type(self.config).__name__
+        return f"LoadedModel({str(self.path)!r}, {kind}, {sum(sizes):,} parameters, step {self.step})"
 
     @functools.cached_property
     def tokenizer(self) -> Tokenizer:
@@ -151,7 +172,7 @@ class LoadedModel:
             if len(source) != len(ids):
                 raise UserError(f"logits: {len(ids)} rows of tokens and {len(source)} of encoder_tokens; give as many")
             self._check_ids(source, "encoder_tokens")
-            self._check_length(source, "encoder_tokens", self.config.decoder)
+            self._check_length(source.shape[1], "encoder_tokens", self.config.decoder)
             inputs["encoder_tokens"] = source
             if mask is not None or source_mask is not None:
                 inputs["encoder_segment_ids"] = np.ones_like(source) if source_mask is None else source_mask
@@ -160,8 +181,8 @@ class LoadedModel:
             raise UserError("logits: this model has no encoder beside a decoder; leave encoder_tokens out")
         self._check_ids(ids, "tokens")
         inputs |= self.family_inputs(ids, mask)
-        if "positions" not in inputs:
-            self._check_length(ids, "tokens", getattr(self.config, "decoder", self.config))
+        last = inputs["positions"].max() if "positions" in inputs else ids.shape[1] - 1
+        self._check_length(int(last) + 1, "tokens", getattr(self.config, "decoder", self.config))
         if mask is not None:
             inputs["segment_ids"] = mask
         if token_types is not None:
@@ -214,12 +235,14 @@ class LoadedModel:
             name: value for name, value in locals().items() if name in generation_config.OPTIONS and value is not None
         }
         options = self._options(given)
+        if isinstance(prompts, (bytes, int)) or prompts is None:
+            raise UserError(f"generate: prompts are a {type(prompts).__name__}; give a text, texts or lists of ids")
         texts: list[Any] = [prompts] if isinstance(prompts, str) else list(prompts)
         kinds = {isinstance(prompt, str) for prompt in texts}
         if len(kinds) > 1:
             raise UserError("generate: some prompts are texts, others ids; give one kind")
         textual = kinds == {True}
-        ids = self.encode_prompts(texts) if textual else [[int(token) for token in row] for row in texts]
+        ids = self.encode_prompts(texts) if textual else _prompt_ids(texts)
         if options["stop"]:
             options["decode"] = self.tokenizer.decode
         self._unstack()
@@ -254,7 +277,7 @@ class LoadedModel:
 
     def _options(self, given: dict[str, Any]) -> dict[str, Any]:
         """Arguments of decoding.generate: the folder's defaults with what the caller gives in their place."""
-        if not isinstance(self.config, (DecoderConfig, EncoderDecoderConfig, RecurrentConfig)):
+        if not isinstance(self.config, (DecoderConfig, EncoderDecoderConfig, RecurrentConfig, XLNetConfig)):
             raise UserError(f"{self.path} is a {type(self.config).__name__}, which continues no texts; call logits")
         self._check_head()
         defaults = self.generation_defaults
@@ -308,16 +331,15 @@ class LoadedModel:
         if wrong.size:
             raise UserError(f"{name} holds id {wrong[0]}, outside the vocabulary of {self.config.vocab_size}")
 
-    def _check_length(self, ids: np.ndarray, name: str, config: Any) -> None:
+    def _check_length(self, length: int, name: str, config: Any) -> None:
         where = getattr(getattr(config, "embedding", None), "positions", None)
-        if where is not None and where.kind == "learned" and ids.shape[1] + where.offset > where.length:
+        if where is not None and where.kind == "learned" and length + where.offset > where.length:
             raise UserError(
-                f"{name} has rows of {ids.shape[1]}, this model has positions for {where.length - where.offset} only"
+                f"{name} has rows of {length}, this model has positions for {where.length - where.offset} only"
             )
 
     def _token_types(self, token_types: Rows, ids: np.ndarray) -> np.ndarray:
-        types = np.asarray(token_types, np.int32)
-        types = types[None] if types.ndim == 1 else types
+        types, _ = _rows(token_types, None, "token_types")
         count = getattr(getattr(self.config, "embedding", None), "types", 0)
         if count == 0 and not hasattr(self.config, "bidirectional_data"):
             raise UserError("logits: this model has no token types; leave token_types out")
@@ -331,6 +353,8 @@ class LoadedModel:
 def _rows(tokens: Rows, segment_ids: Rows | None, name: str) -> tuple[np.ndarray, np.ndarray | None]:
     """Ids [batch, length] int32, and segment ids of the same shape, None where all tokens are one segment."""
     if not isinstance(tokens, (np.ndarray, jax.Array)):
+        if isinstance(tokens, (str, bytes)) or not isinstance(tokens, Sequence):
+            raise UserError(f"{name} is a {type(tokens).__name__}; give integers [batch, length]")
         tokens = [tokens] if len(tokens) and np.ndim(tokens[0]) == 0 else list(tokens)  # type: ignore[list-item]
         lengths = [len(row) for row in tokens]
         if len(set(lengths)) > 1:
@@ -346,13 +370,25 @@ def _rows(tokens: Rows, segment_ids: Rows | None, name: str) -> tuple[np.ndarray
     ids = ids[None] if ids.ndim == 1 else ids
     if ids.ndim != 2 or ids.size == 0 or not np.issubdtype(ids.dtype, np.integer):
         raise UserError(f"{name} has shape {ids.shape} and type {ids.dtype}; give integers [batch, length], not empty")
+    if ids.max() > _LARGEST or ids.min() < -_LARGEST:  # int32 would wrap it into the vocabulary
+        raise UserError(f"{name} holds a number beyond 32 bits; give ids of the vocabulary")
     if segment_ids is None:
         return ids.astype(np.int32), None
     segments = np.asarray(segment_ids)
     segments = segments[None] if segments.ndim == 1 else segments
+    if segments.dtype != bool and not np.issubdtype(segments.dtype, np.integer):
+        raise UserError(f"segment ids of {name} are {segments.dtype}; give integers, 0 for padding")
     if segments.shape != ids.shape:
         raise UserError(f"segment ids of {name} have shape {segments.shape}, {name} {ids.shape}; give one a token")
     return ids.astype(np.int32), segments.astype(np.int32)
+
+
+def _prompt_ids(rows: Sequence[Any]) -> list[list[int]]:
+    """Prompts of ids as Python's integers; nothing is rounded."""
+    try:
+        return [[operator.index(token) for token in row] for row in rows]
+    except TypeError as error:
+        raise UserError(f"generate: prompts of ids are lists of integers, such as [[1, 5, 6]] ({error})") from error
 
 
 @functools.partial(jax.jit, static_argnames=("graphdef",))

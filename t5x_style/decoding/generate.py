@@ -15,6 +15,7 @@ from flax import nnx
 from t5x_style.decoding import beam
 from t5x_style.decoding.beam import BeamSearch
 from t5x_style.decoding.buckets import MIN_LENGTH, bucket, check_rows
+from t5x_style.decoding.permutation import continued
 from t5x_style.decoding.prepare import prepare
 from t5x_style.decoding.prompts import (
     Inputs,
@@ -92,7 +93,7 @@ def generate(
     """Continues each prompt; an encoder-decoder answers it.
 
     Args:
-      model: a Decoder, an EncoderDecoder or a recurrent model; `prepare` it first when calling more than once.
+      model: a Decoder, an EncoderDecoder, an XLNet or a recurrent model; `prepare` it first for several calls.
       prompts: ids, start id included, none empty; lengths may differ. For an EncoderDecoder the encoder's inputs.
       max_new_tokens: at most so many are drawn a row. min_new_tokens: no end id is drawn before so many.
       eos_id: one id or several that end a row; they are not part of the result.
@@ -123,7 +124,7 @@ def generate(
         raise UserError("generate: bidirectional_prompts and inputs are for decoders, not for encoder-decoders")
     starts = decoder_rows(model, len(prompts), decoder_start_id, decoder_prompts)
     _check_length(model, starts or prompts, max_new_tokens)
-    graphdef, state = nnx.split(prepare(model))
+    graphdef, state = nnx.split(prepare(continued(model)))
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
     results: list[list[int]] = [[] for _ in prompts]
     for start in range(0, len(order), batch_size):

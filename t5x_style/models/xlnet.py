@@ -172,6 +172,40 @@ class XLNet(Transformer):
         Raises:
           UserError: a batch that does not halve, where bidirectional_data needs it.
         """
+        hidden, after = self.read(
+            tokens,
+            segment_ids=segment_ids,
+            token_types=token_types,
+            permutation_mask=permutation_mask,
+            target_mapping=target_mapping,
+            memories=memories,
+            keep=self.config.reuse_length,
+        )
+        if memories is not None:
+            return hidden, after
+        return (hidden, {}) if return_losses else hidden
+
+    def read(
+        self,
+        tokens: jax.Array,
+        *,
+        segment_ids: jax.Array | None = None,
+        token_types: jax.Array | None = None,
+        permutation_mask: jax.Array | None = None,
+        target_mapping: jax.Array | None = None,
+        memories: Memories | None = None,
+        keep: int | None = None,
+        limit: int | None = None,
+    ) -> tuple[jax.Array, Memories | None]:
+        """What `__call__` does, with a choice of what is remembered.
+
+        Args:
+          keep: so many first positions go into the memory; None: all.
+          limit: slots of the next segment's memory; None: memory_length.
+
+        Returns:
+          (hidden, the next segment's memories or None).
+        """
         config, length = self.config, tokens.shape[1]
         if config.bidirectional_data and tokens.shape[0] % 2:
             raise UserError(
@@ -186,15 +220,16 @@ class XLNet(Transformer):
         if target_mapping is not None:
             start_D = self.mask_embedding[...].astype(content_BLD.dtype)
             query_BPD = jnp.broadcast_to(start_D, (*target_mapping.shape[:2], config.embed_dim))
-        keep = slice(0, config.reuse_length)
         past = None if memories is None else memories.hidden
-        (content_BLD, query_BPD), kept = self.trunk((content_BLD, query_BPD), context, past, keep)
+        (content_BLD, query_BPD), kept = self.trunk((content_BLD, query_BPD), context, past, slice(0, keep))
         hidden = content_BLD if query_BPD is None else query_BPD
         hidden = hidden if self.final_norm is None else self.final_norm(hidden)
-        if memories is not None:
-            assert segment_ids is not None
-            return hidden, self._remember(memories, kept, segment_ids[:, keep])
-        return (hidden, {}) if return_losses else hidden
+        if memories is None:
+            return hidden, None
+        assert segment_ids is not None
+        assert kept is not None
+        limit = config.memory_length if limit is None else limit
+        return hidden, _remember(memories, kept, segment_ids[:, :keep], limit)
 
     def empty_memories(self, batch: int, slots: int | None = None) -> Memories:
         """Memories of no segment yet.
@@ -207,13 +242,6 @@ class XLNet(Transformer):
         shape = (len(self.config.layers), batch, slots, self.config.embed_dim)
         hidden = jnp.zeros(shape, self.policy.dtype("compute"))
         return Memories(hidden, jnp.full((batch, slots), UNUSED, jnp.int32))
-
-    def _remember(self, memories: Memories, kept: jax.Array, segment_ids: jax.Array) -> Memories:
-        limit = self.config.memory_length
-        last = slice(None if limit is None else -limit, None)
-        hidden = jnp.concatenate([memories.hidden, kept.astype(memories.hidden.dtype)], axis=2)[:, :, last]
-        ids = jnp.concatenate([memories.segment_ids, segment_ids.astype(jnp.int32)], axis=1)[:, last]
-        return Memories(jax.lax.stop_gradient(hidden), ids)
 
     def _context(
         self,
@@ -259,6 +287,13 @@ class XLNet(Transformer):
             other_type=other_BLS,
             target_mapping=target_mapping,
         )
+
+
+def _remember(memories: Memories, kept: jax.Array, segment_ids: jax.Array, limit: int | None) -> Memories:
+    hidden = jnp.concatenate([memories.hidden, kept.astype(memories.hidden.dtype)], axis=2)
+    ids = _joined([memories.segment_ids, segment_ids.astype(jnp.int32)])
+    first = 0 if limit is None else max(0, ids.shape[1] - limit)
+    return Memories(jax.lax.stop_gradient(hidden[:, :, first:]), ids[:, first:])
 
 
 def _not_too_old(length: int, keys: int) -> jax.Array:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from t5x_style import mesh
-from t5x_style.models.config import AttentionSpec, DtypePolicy, LayerSpec
+from t5x_style.models.config import AttentionSpec, DtypePolicy, LayerSpec, MlpSpec
 from t5x_style.models.layers.block import RESIDUAL
 from t5x_style.models.layers.linear import Linear, truncated_normal
 from t5x_style.models.layers.mlp import Mlp
@@ -196,6 +196,7 @@ class TwoStreamBlock(nnx.Module):
         blind: str,
     ):
         shared = {"policy": policy, "rngs": rngs, "stddev": stddev, "output_gain": output_gain}
+        assert isinstance(spec.mlp, MlpSpec)
         self.attention = TwoStreamAttention(spec.attention, embed_dim, blind=blind, **shared)
         self.attention_post_norm = Norm(spec.norm, embed_dim, axis="embed", policy=policy)
         self.mlp = Mlp(spec.mlp, embed_dim, **shared)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,12 +21,15 @@ def read(settings: Mapping[str, Any], *, base: float = 10000.0, dim: int | None 
     """
     found = dict(settings.get("rope_parameters") or settings.get("rope_scaling") or {})
     theta = found.get("rope_theta", settings.get("rope_theta", base))
-    length = settings.get("max_position_embeddings", 8192)
-    return spec(found, float(theta), int(length), dim)
+    reach = settings.get("max_position_embeddings", 8192)
+    return spec(found, float(theta), int(reach), dim)
 
 
-def spec(found: Mapping[str, Any], theta: float, length: int, dim: int | None = None) -> RopeSpec:
-    """A RopeSpec of one `rope_parameters` mapping; `length` is max_position_embeddings."""
+def spec(found: Mapping[str, Any], theta: float, reach: int, dim: int | None = None) -> RopeSpec:
+    """A RopeSpec of one `rope_parameters` mapping; `reach` is max_position_embeddings.
+
+    Dynamic scaling starts behind `reach`, as in transformers, whatever original_max_position_embeddings is.
+    """
     kind = found.get("rope_type", found.get("type", "default"))
     if kind == "default":
         return RopeSpec(theta, dim=dim)
@@ -33,13 +37,18 @@ def spec(found: Mapping[str, Any], theta: float, length: int, dim: int | None = 
         raise UserError(
             f"config.json: rope_type {kind!r} is not known; known are default, linear, dynamic, llama3, yarn"
         )
-    original = found.get("original_max_position_embeddings") or length
+    original = reach if kind == "dynamic" else found.get("original_max_position_embeddings") or reach
+    factor = found.get("factor")
+    if factor is None and kind == "yarn":
+        factor = reach / original
+    elif factor is None:
+        raise UserError(f"config.json: rope_type {kind!r} needs a factor; add it")
     amplitude = found.get("attention_factor")
     if kind == "yarn" and amplitude is None and found.get("mscale") and found.get("mscale_all_dim"):
-        amplitude = _mscale(found["factor"], found["mscale"]) / _mscale(found["factor"], found["mscale_all_dim"])
+        amplitude = _mscale(factor, found["mscale"]) / _mscale(factor, found["mscale_all_dim"])
     scaling = RopeScaling(
         kind=kind,
-        factor=float(found.get("factor", 1.0)),
+        factor=float(factor),
         low_frequency_factor=float(found.get("low_freq_factor", 1.0)),
         high_frequency_factor=float(found.get("high_freq_factor", 4.0)),
         original_length=8192 if kind == "linear" else int(original),
@@ -52,19 +61,17 @@ def spec(found: Mapping[str, Any], theta: float, length: int, dim: int | None = 
 
 
 def _mscale(factor: float, weight: float) -> float:
-    import math
-
     return 1.0 if factor <= 1 else 0.1 * weight * math.log(factor) + 1.0
 
 
 def write(rope: RopeSpec) -> dict[str, Any]:
-    """The `rope_parameters` of a RopeSpec; `read` gives it back."""
+    """The `rope_parameters` of a RopeSpec; `read` gives it back, with what `length` gives."""
     settings: dict[str, Any] = {"rope_type": "default", "rope_theta": rope.base}
     scaling = rope.scaling
     if scaling is None:
         return settings
     settings |= {"rope_type": scaling.kind, "factor": scaling.factor}
-    if scaling.kind != "linear":
+    if scaling.kind in ("llama3", "yarn"):
         settings["original_max_position_embeddings"] = scaling.original_length
     if scaling.kind == "llama3":
         settings |= {"low_freq_factor": scaling.low_frequency_factor, "high_freq_factor": scaling.high_frequency_factor}
@@ -73,3 +80,10 @@ def write(rope: RopeSpec) -> dict[str, Any]:
         if scaling.attention_factor is not None:
             settings["attention_factor"] = scaling.attention_factor
     return settings
+
+
+def length(rope: RopeSpec) -> dict[str, Any]:
+    """The max_position_embeddings that a RopeSpec needs beside `write`'s mapping; {} where it needs none."""
+    if rope.scaling is None or rope.scaling.kind != "dynamic":
+        return {}
+    return {"max_position_embeddings": rope.scaling.original_length}

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from t5x_style.errors import UserError
 from t5x_style.huggingface import task_heads
 from t5x_style.huggingface.activations import activation, their_activation
 from t5x_style.huggingface.layouts import Flat, Matrix, Table
@@ -22,7 +23,17 @@ def _classes(kind: str) -> tuple[str, Mapping[str, task_heads.Parts]]:
 
 
 def from_config(settings: Mapping[str, Any]) -> parts.EncoderConfig:
-    """Our configuration of their config.json."""
+    """Our configuration of their config.json.
+
+    Raises:
+      UserError: it is a decoder, or has other positions than learned absolute ones.
+    """
+    if settings.get("is_decoder") or settings.get("add_cross_attention"):
+        raise UserError("config.json: is_decoder or add_cross_attention is true; only encoders are known")
+    if settings.get("position_embedding_type", "absolute") != "absolute":
+        raise UserError(
+            f"config.json: position_embedding_type is {settings['position_embedding_type']!r}; known is absolute"
+        )
     heads, width, kind = settings["num_attention_heads"], settings["hidden_size"], settings["model_type"]
     norm = parts.NormSpec("layernorm", settings.get("layer_norm_eps", 1e-12))
     shape = activation(settings.get("hidden_act", "gelu"))

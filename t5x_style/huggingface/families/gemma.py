@@ -7,19 +7,26 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from t5x_style.errors import UserError
-from t5x_style.huggingface import rope_parameters
+from t5x_style.huggingface import defaults, rope_parameters
 from t5x_style.huggingface.activations import activation, their_activation
 from t5x_style.huggingface.families import llama
+from t5x_style.huggingface.layer_types import FULL, SLIDING, layer_types
 from t5x_style.huggingface.layouts import Flat
 from t5x_style.huggingface.weight_map import Rule, WeightMap, layer_rules, one
 from t5x_style.models import config as parts
 
 MODEL_TYPES = {"gemma2": "Gemma2ForCausalLM", "gemma3_text": "Gemma3ForCausalLM"}
-_SLIDING, _FULL = "sliding_attention", "full_attention"
 
 
 def from_config(settings: Mapping[str, Any]) -> parts.DecoderConfig:
-    """Our configuration of their config.json."""
+    """Our configuration of their config.json.
+
+    Raises:
+      UserError: attention in both directions (embedding models), or another kind of layer.
+    """
+    if settings.get("use_bidirectional_attention"):
+        raise UserError("config.json: use_bidirectional_attention is set; only Gemma's causal models are known")
+    settings = defaults.filled(settings)
     third, layers = settings["model_type"] == "gemma3_text", settings["num_hidden_layers"]
     norm = parts.NormSpec("rmsnorm", settings.get("rms_norm_eps", 1e-6), scale_offset=1.0)
     ropes = _ropes(settings, third)
@@ -29,7 +36,7 @@ def from_config(settings: Mapping[str, Any]) -> parts.DecoderConfig:
             heads=settings["num_attention_heads"],
             kv_heads=settings["num_key_value_heads"],
             head_dim=settings["head_dim"],
-            window=settings["sliding_window"] if kind == _SLIDING else None,
+            window=settings["sliding_window"] if kind == SLIDING else None,
             rope=ropes[kind],
             qkv_bias=settings.get("attention_bias", False),
             output_bias=settings.get("attention_bias", False),
@@ -44,7 +51,7 @@ def from_config(settings: Mapping[str, Any]) -> parts.DecoderConfig:
     return parts.DecoderConfig(
         vocab_size=settings["vocab_size"],
         embed_dim=settings["hidden_size"],
-        segments=patterned([layer(kind) for kind in layer_types(settings, layers)]),
+        segments=patterned([layer(kind) for kind in kinds(settings, layers)]),
         final_norm=norm,
         tied_embeddings=settings.get("tie_word_embeddings", True),
         embedding_scale=math.sqrt(settings["hidden_size"]),
@@ -52,12 +59,12 @@ def from_config(settings: Mapping[str, Any]) -> parts.DecoderConfig:
     )
 
 
-def layer_types(settings: Mapping[str, Any], layers: int) -> list[str]:
+def kinds(settings: Mapping[str, Any], layers: int) -> list[str]:
     """Which layers slide: as the file says, else every other one (Gemma 2), five of six (Gemma 3)."""
     if settings.get("layer_types"):
-        return list(settings["layer_types"])
+        return layer_types(settings)
     every = settings.get("sliding_window_pattern", 6) if settings["model_type"] == "gemma3_text" else 2
-    return [_FULL if (number + 1) % every == 0 else _SLIDING for number in range(layers)]
+    return [FULL if (number + 1) % every == 0 else SLIDING for number in range(layers)]
 
 
 def patterned(layers: list[parts.LayerSpec]) -> tuple[parts.Segment, ...]:
@@ -74,10 +81,10 @@ def patterned(layers: list[parts.LayerSpec]) -> tuple[parts.Segment, ...]:
 def _ropes(settings: Mapping[str, Any], third: bool) -> dict[str, parts.RopeSpec]:
     found = settings.get("rope_parameters") or {}
     length = settings.get("max_position_embeddings", 8192)
-    if _FULL in found:  # transformers 5: one mapping a kind of layer
+    if FULL in found or SLIDING in found:  # transformers 5: one mapping a kind of layer
         return {kind: rope_parameters.spec(found[kind], float(found[kind]["rope_theta"]), length) for kind in found}
     wide = rope_parameters.read(settings, base=1e6 if third else 1e4)
-    return {_FULL: wide, _SLIDING: parts.RopeSpec(settings.get("rope_local_base_freq", 1e4)) if third else wide}
+    return {FULL: wide, SLIDING: parts.RopeSpec(float(settings.get("rope_local_base_freq", 1e4))) if third else wide}
 
 
 def to_config(config: parts.DecoderConfig, kind: str = "gemma3_text") -> dict[str, Any]:
@@ -86,8 +93,8 @@ def to_config(config: parts.DecoderConfig, kind: str = "gemma3_text") -> dict[st
     spec, mlp = layers[0].attention, layers[0].mlp
     assert isinstance(mlp, parts.MlpSpec)
     assert config.head is not None
-    kinds = [_FULL if layer.attention.window is None else _SLIDING for layer in layers]
-    ropes = {name: layer.attention.rope for name, layer in zip(kinds, layers, strict=True)}
+    types = [FULL if layer.attention.window is None else SLIDING for layer in layers]
+    ropes = {name: layer.attention.rope for name, layer in zip(types, layers, strict=True)}
     third = kind == "gemma3_text"
     written = {name: rope_parameters.write(rope) for name, rope in ropes.items() if rope is not None}
     return {
@@ -105,11 +112,11 @@ def to_config(config: parts.DecoderConfig, kind: str = "gemma3_text") -> dict[st
         "attention_bias": spec.qkv_bias,
         "query_pre_attn_scalar": _query_scalar(spec, kind),
         "sliding_window": next((layer.attention.window for layer in layers if layer.attention.window), 4096),
-        "layer_types": kinds,
+        "layer_types": types,
         "attn_logit_softcapping": spec.logit_softcap,
         "final_logit_softcapping": config.head.softcap,
         "tie_word_embeddings": config.tied_embeddings,
-        "rope_parameters": written if third else written[kinds[-1]],
+        "rope_parameters": written if third else written[types[-1]],
     }
 
 

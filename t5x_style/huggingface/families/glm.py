@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from t5x_style.huggingface import rope_parameters
+from t5x_style.huggingface import defaults, rope_parameters
 from t5x_style.huggingface.activations import activation, their_activation
 from t5x_style.huggingface.families import llama
 from t5x_style.huggingface.layouts import Flat, Matrix
@@ -29,6 +29,7 @@ def accepts(settings: Mapping[str, Any]) -> bool:
 
 def from_config(settings: Mapping[str, Any]) -> parts.DecoderConfig:
     """Our configuration of their config.json."""
+    settings = defaults.filled(settings)
     heads, width = settings["num_attention_heads"], settings["hidden_size"]
     head_dim = settings.get("head_dim") or width // heads
     norm = parts.NormSpec("rmsnorm", settings.get("rms_norm_eps", 1.5625e-7))
@@ -80,6 +81,7 @@ def to_config(config: parts.DecoderConfig, kind: str = "glm") -> dict[str, Any]:
         "rms_norm_eps": layer.norm.epsilon,
         "partial_rotary_factor": turning,
         "rope_theta": rope.base,
+        **rope_parameters.length(rope),
         "rope_parameters": {**rope_parameters.write(rope), "partial_rotary_factor": turning},
         "tie_word_embeddings": config.tied_embeddings,
     }

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from t5x_style.errors import UserError
+from t5x_style.huggingface import defaults
 from t5x_style.huggingface.activations import activation
 from t5x_style.huggingface.layouts import Flat, Matrix, Table
 from t5x_style.huggingface.weight_map import Rule, WeightMap, fused, layer_norm, layer_rules, one
@@ -16,6 +17,7 @@ MODEL_TYPES = {"gpt2": "GPT2LMHeadModel"}
 
 def from_config(settings: Mapping[str, Any]) -> parts.DecoderConfig:
     """Our configuration of their config.json."""
+    settings = defaults.filled(settings)
     width, heads = settings["n_embd"], settings["n_head"]
     norm = parts.NormSpec("layernorm", settings.get("layer_norm_epsilon", 1e-5))
     head_dim = width // heads

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from t5x_style.errors import UserError
+from t5x_style.huggingface import defaults
 from t5x_style.huggingface.activations import activation, their_activation
 from t5x_style.huggingface.families import gpt2
 from t5x_style.huggingface.families.gemma import patterned
@@ -23,6 +24,7 @@ MODEL_TYPES = {"gpt_neo": "GPTNeoForCausalLM", "gpt3": "GPT3LMHeadModel"}
 
 def from_config(settings: Mapping[str, Any]) -> parts.DecoderConfig:
     """Our configuration of GPT-Neo's config.json, or of GPT-3's."""
+    settings = defaults.filled(settings)
     neo = settings["model_type"] == "gpt_neo"
     width, heads = settings["hidden_size" if neo else "n_embd"], settings["num_heads" if neo else "n_head"]
     norm = parts.NormSpec("layernorm", settings.get("layer_norm_epsilon", 1e-5))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from t5x_style.huggingface import rope_parameters, task_heads
+from t5x_style.huggingface import defaults, rope_parameters, task_heads
 from t5x_style.huggingface.activations import activation, their_activation
+from t5x_style.huggingface.layer_types import FULL, SLIDING, layer_types
 from t5x_style.huggingface.layouts import Flat, Matrix, Table
 from t5x_style.huggingface.weight_map import Rule, WeightMap, experts, layer_rules, one
 from t5x_style.models import config as parts
@@ -22,6 +23,7 @@ MODEL_TYPES = {
 
 def from_config(settings: Mapping[str, Any]) -> parts.DecoderConfig:
     """Our configuration of their config.json."""
+    settings = defaults.filled(settings)
     kind, heads, layers = settings["model_type"], settings["num_attention_heads"], settings["num_hidden_layers"]
     norm = parts.NormSpec("rmsnorm", settings.get("rms_norm_eps", 1e-6))
     head_dim = settings.get("head_dim") or settings["hidden_size"] // heads
@@ -69,9 +71,9 @@ def windows(settings: Mapping[str, Any], layers: int) -> list[int | None]:
     width = settings.get("sliding_window")
     if width is None or settings["model_type"] == "llama" or settings.get("use_sliding_window") is False:
         return [None] * layers
-    if settings.get("layer_types"):
-        return [width if kind == "sliding_attention" else None for kind in settings["layer_types"]]
     if settings["model_type"].startswith("qwen"):
+        if settings.get("layer_types"):
+            return [width if kind == SLIDING else None for kind in layer_types(settings)]
         first = settings.get("max_window_layers", 28)
         return [width if number >= first else None for number in range(layers)]
     return [width] * layers
@@ -112,7 +114,7 @@ def to_config(config: parts.DecoderConfig, kind: str = "llama") -> dict[str, Any
     }
     if spec.rope is not None:
         settings["rope_parameters"] = rope_parameters.write(spec.rope)
-        settings["rope_theta"] = spec.rope.base
+        settings |= {"rope_theta": spec.rope.base, **rope_parameters.length(spec.rope)}
     if isinstance(moe, parts.MoeSpec):
         settings |= {"num_local_experts": moe.experts, "num_experts_per_tok": moe.top_k}
         settings["router_aux_loss_coef"] = moe.balance_weight
@@ -120,7 +122,7 @@ def to_config(config: parts.DecoderConfig, kind: str = "llama") -> dict[str, Any
         settings |= {"attention_bias": spec.output_bias, "mlp_bias": mlp.bias}
     if kind.startswith("qwen"):
         settings["use_sliding_window"] = width is not None
-        settings["layer_types"] = ["full_attention" if window is None else "sliding_attention" for window in sliding]
+        settings["layer_types"] = [FULL if window is None else SLIDING for window in sliding]
     return settings
 
 

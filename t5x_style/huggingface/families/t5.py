@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from t5x_style.errors import UserError
+from t5x_style.huggingface import defaults
 from t5x_style.huggingface.activations import activation, their_activation
 from t5x_style.huggingface.layouts import Flat, Matrix, Table
 from t5x_style.huggingface.weight_map import Rule, WeightMap, layer_rules, one
@@ -25,6 +26,7 @@ def from_config(settings: Mapping[str, Any]) -> parts.EncoderDecoderConfig:
     Raises:
       UserError: umT5, or another activation.
     """
+    settings = defaults.filled(settings)
     if settings["model_type"] == "umt5":
         raise UserError("config.json: umt5 has a relative bias in every layer; of T5's kind only one a trunk is known")
     projection = settings.get("feed_forward_proj", "relu")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from t5x_style.errors import UserError
-from t5x_style.huggingface import task_heads
+from t5x_style.huggingface import defaults, task_heads
 from t5x_style.huggingface.activations import activation, their_activation
 from t5x_style.huggingface.layouts import Flat, Matrix, Table
 from t5x_style.huggingface.weight_map import Rule, WeightMap, layer_norm, layer_rules, one
@@ -29,6 +29,7 @@ def from_config(settings: Mapping[str, Any]) -> XLNetConfig:
     Raises:
       UserError: an attention type, an activation, a class or a summary that is not known.
     """
+    settings = defaults.filled(settings)
     heads, width = settings["n_head"], settings["d_model"]
     direction = settings.get("attn_type", "bi")
     if direction not in ("bi", "uni"):

@@ -28,6 +28,15 @@ def run_main(function: Callable[[Sequence[str]], int | None], argv: Sequence[str
     except UserError as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         return 2
-    except KeyboardInterrupt:
+    except BaseException as error:
+        if not _interrupted(error):
+            raise
         sys.stderr.write("interrupted: run the same command again to continue\n")
         return 130
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is the cause: a native module that is interrupted while it is imported raises ImportError."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None

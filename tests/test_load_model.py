@@ -281,6 +281,10 @@ def test_without_a_language_model_head(tmp_path):
         ([[0.5]], {}, "give integers"),
         ([[[1]]], {}, "give integers"),
         ([["a"]], {}, "give integers"),
+        ("def", {}, "tokens is a str"),
+        (5, {}, "tokens is a int"),
+        (np.array([[2**32 + 1]]), {}, "beyond 32 bits"),
+        ([[4, 5]], {"segment_ids": [[0.5, 1]]}, "segment ids of tokens are float64"),
         ([[4, 5]], {"segment_ids": [[1]]}, "give one a token"),
         ([[4, 5], [6]], {"segment_ids": [[1, 1], [1, 0]]}, "pad them"),
         ([[4]], {"encoder_tokens": [[4]]}, "leave encoder_tokens out"),
@@ -293,14 +297,36 @@ def test_bad_tokens(folders, tokens, options, message):
         loaded.logits(tokens, **options)
 
 
+@pytest.mark.parametrize("prompts", [None, 5, b"def", [3, 4], [[1.7]], [[float("nan")]], [["a"]]])
+def test_bad_prompts(folders, prompts):
+    with pytest.raises(UserError, match="generate: prompts"):
+        t5x_style.load_model(folders["decoder"]).generate(prompts)
+
+
+def test_positions_of_a_family_end_with_the_table(tmp_path):
+    settings = BERT | {"model_type": "roberta", "pad_token_id": 1, "max_position_embeddings": 12}
+    loaded = t5x_style.load_model(write_folder(tmp_path / "hf", settings, tensors_of(settings)))
+    assert np.isfinite(loaded.logits([5] * 10)).all()  # RoBERTa's first position is 2
+    with pytest.raises(UserError, match="has rows of 11, this model has positions for 10 only"):
+        loaded.logits([5] * 11)
+
+
+def test_a_model_is_shown_in_one_line(folders):
+    shown = repr(t5x_style.load_model(folders["decoder"]))
+    assert shown.startswith(f"LoadedModel({str(folders['decoder'])!r}, DecoderConfig, ")
+    assert shown.endswith(" parameters, step 4)")
+
+
 def test_bad_folders(folders, tmp_path):
-    with pytest.raises(UserError, match="nowhere"):
+    with pytest.raises(UserError, match="nowhere' does not exist"):
         t5x_style.load_model(tmp_path / "nowhere")
     with pytest.raises(UserError, match="holds no checkpoint of step 9; it has 4"):
         t5x_style.load_model(folders["decoder"], step=9)
     folder = write_folder(tmp_path / "hf", GPT2, tensors_of(GPT2))
     with pytest.raises(UserError, match="has no steps"):
         t5x_style.load_model(folder, step=1)
+    with pytest.raises(UserError, match="is a file"):
+        t5x_style.load_model(folder / "config.json")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="is no MODEL_DIR"):
         t5x_style.load_model(tmp_path / "empty")

@@ -87,7 +87,10 @@ def read_settings(folder: Path) -> dict[str, Any]:
       UserError: there is no such folder or file, or it holds no JSON object.
     """
     if not folder.exists():
-        raise UserError(f"{str(folder)!r} does not exist; give a Hugging Face folder")
+        raise UserError(
+            f"{str(folder)!r} does not exist; give a Hugging Face folder (a name on the Hub: download it first, "
+            "`hf download NAME --local-dir FOLDER`)"
+        )
     if not folder.is_dir():
         raise UserError(f"{str(folder)!r} is a file; give the Hugging Face folder that holds {CONFIG} and the weights")
     if not (folder / CONFIG).is_file():
@@ -106,6 +109,8 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid JSON ({error}); copy the file again") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); change its permissions or copy it again") from error
 
 
 def config_of(family: ModuleType, settings: Mapping[str, Any], source: str) -> Any:

@@ -27,8 +27,7 @@ def output_folder(path: str | Path, needed: int = 0) -> Iterator[Path]:
       UserError: `path` is not empty, cannot be written, is being written, or the disk is or gets full.
     """
     target = Path(path).absolute()
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f"{str(path)!r} exists and is not empty; give a new folder, or remove it first")
+    _check_new(target, path)
     working = target.with_name(f".{target.name}.incomplete")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -36,6 +35,7 @@ def output_folder(path: str | Path, needed: int = 0) -> Iterator[Path]:
     except OSError as error:
         raise UserError(f"{str(path)!r} cannot be written ({error.strerror}); choose another folder") from error
     try:
+        _check_new(target, path)  # again: another process may have finished it before the lock was ours
         free = shutil.disk_usage(working).free
         if free < needed:
             raise UserError(
@@ -54,6 +54,11 @@ def output_folder(path: str | Path, needed: int = 0) -> Iterator[Path]:
         raise
     finally:
         os.close(lock)
+
+
+def _check_new(target: Path, path: str | Path) -> None:
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UserError(f"{str(path)!r} exists and is not empty; give a new folder, or remove it first")
 
 
 def _locked(working: Path) -> int:

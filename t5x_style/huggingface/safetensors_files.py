@@ -62,7 +62,7 @@ class StoredTensor:
         found = DTYPES.get(self.kind)
         if found is None or found.name not in FLOATS:
             raise UserError(
-                f"{self.file}: tensor {self.name} is {self.kind}; quantised weights are not read: "
+                f"{self.file}: tensor {self.name} is {self.kind}; quantised and 64-bit weights are not read: "
                 "give a folder in bfloat16, float16 or float32"
             )
         return found
@@ -91,14 +91,19 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
     Raises:
       UserError: it is no safetensors file, or is cut off.
     """
-    size = path.stat().st_size
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > _LONGEST_HEADER:
-            raise UserError(f"{path} is no safetensors file; copy it again")
-        if 8 + length > size:
-            raise UserError(f"{path} is cut off inside its header ({size} bytes, needs {8 + length}); copy it again")
-        content = file.read(length)
+    try:
+        with open(path, "rb") as file:
+            size = path.stat().st_size
+            length = int.from_bytes(file.read(8), "little")
+            if size < 8 or length > _LONGEST_HEADER:
+                raise UserError(f"{path} is no safetensors file; copy it again")
+            if 8 + length > size:
+                raise UserError(
+                    f"{path} is cut off inside its header ({size} bytes, needs {8 + length}); copy it again"
+                )
+            content = file.read(length)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); change its permissions or copy it again") from error
     try:
         header = json.loads(content)
         header.pop("__metadata__", None)

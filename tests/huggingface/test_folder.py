@@ -1,5 +1,8 @@
 """Folders are checked against their config.json before a weight is read; mistakes are one line with file and name."""
 
+import builtins
+import errno
+import io
 import json
 
 import ml_dtypes
@@ -233,6 +236,21 @@ def test_places_that_are_no_folder(make_folder, tmp_path):
     (tmp_path / "model.json").write_text("{}")
     with pytest.raises(UserError, match="is a MODEL_DIR"):
         open_folder(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_files_without_permission(make_folder, monkeypatch, name):
+    folder, opened = make_folder(), io.open
+
+    def refusing(file, *arguments, **options):
+        if str(file).endswith(name):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return opened(file, *arguments, **options)
+
+    monkeypatch.setattr(io, "open", refusing)  # a test may run as root, who may read everything
+    monkeypatch.setattr(builtins, "open", refusing)
+    with pytest.raises(UserError, match=rf"{name} cannot be read \(Permission denied\); change its permissions"):
+        open_folder(folder)
 
 
 def test_written_files_are_those_of_the_safetensors_package(tmp_path):

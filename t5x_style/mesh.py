@@ -231,6 +231,12 @@ def current_mesh() -> Any:
     return None if mesh.empty else mesh
 
 
+def is_split() -> bool:
+    """Whether a mesh of several devices is in force, so that arrays may be split over them."""
+    mesh = current_mesh()
+    return mesh is not None and mesh.size > 1
+
+
 def current_tables() -> Tables:
     """The tables in force, the default ones outside `use`."""
     return _TABLES.get() or Tables()

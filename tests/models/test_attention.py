@@ -1,5 +1,7 @@
 """Attention against a loop over queries in numpy float64, for every kind of mask, forwards and backwards."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -101,11 +103,24 @@ def test_gradient_equals_autodiff_of_plain_softmax(name):
         np.testing.assert_allclose(a, b, atol=2e-5)
 
 
-def test_blocks_cover_every_visible_key():
+def test_pairs_are_those_that_somebody_sees():
     form = blockwise.Form(True, 10, None, jnp.dtype("float32"))
-    assert list(blockwise.blocks(130, 130, form)) == [
-        (slice(0, 64), slice(0, 64)),
-        (slice(64, 128), slice(55, 128)),
-        (slice(128, 130), slice(119, 130)),
+    first, second, third = slice(0, 64), slice(64, 128), slice(128, 130)
+    assert list(blockwise.pairs(130, 130, form)) == [
+        (first, (first,)),
+        (second, (first, second)),
+        (third, (second, third)),
     ]
-    assert len(list(blockwise.blocks(100_000, 100_000, form))) == blockwise.MAX_BLOCKS
+    wide = dataclasses.replace(form, window=None)
+    assert [len(seen) for _, seen in blockwise.pairs(100_000, 100_000, wide)] == [1, 2, 3, 4]
+    for window in (None, 1, 2, 64, 65, 66, 200):
+        for length in (1, 64, 65, 130, 259):
+            form = dataclasses.replace(wide, window=window)
+            mask = masks.visible(masks.Sight(jnp.arange(length), jnp.arange(length)), causal=True, window=window)[0]
+            met = np.zeros((length, length), bool)
+            for rows, seen in blockwise.pairs(length, length, form):
+                for columns in seen:
+                    met[rows, columns] = True
+                    assert mask[rows, columns].any()
+                    assert blockwise.whole(rows, columns, form) == mask[rows, columns].all()
+            assert not np.any(mask & ~met)

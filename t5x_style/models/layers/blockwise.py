@@ -1,10 +1,10 @@
-"""Attention over query blocks that keeps no scores for the backward pass and skips the keys no query of a block sees.
+"""Attention over pairs of query and key blocks: keeps no scores for the backward pass, skips the pairs nobody sees.
 
-The backward pass recomputes a block's weights from the saved log-normalizer, as in FlashAttention (Dao et al. 2022,
-algorithm 4), with blocks large enough for XLA's matrix products. On 2 CPU cores (16 x 256 tokens, 4 heads of 32)
-forward and backward take 16.9 ms against 28.7 ms for plain softmax attention, and no [B, H, L, L] array exists.
+The backward pass recomputes a pair's weights from the saved log-normalizer, as in FlashAttention (Dao et al. 2022,
+algorithm 4), with blocks large enough for XLA's matrix products. No [B, H, L, L] array exists.
 
-Array suffixes: B batch, G key/value heads, R query heads of one key/value head, L queries, S keys, K head_dim.
+Array suffixes: B batch, G key/value heads, R query heads of one key/value head, L queries, S keys, K head_dim,
+M = R * L rows of the products.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import jax.numpy as jnp
 
 from t5x_style.models.layers import masks
 
-# Blocks of at least 64 queries keep the products efficient; 8 blocks skip 7/16 of a causal square, and more blocks
-# gain at most 1/16 while the compiled program grows with them.
+# Blocks of at least 64 keep the products efficient; 4 of them skip 3/8 of a causal square, and the compiled program
+# grows with the square of their number.
 MIN_BLOCK = 64
-MAX_BLOCKS = 8
+MAX_BLOCKS = 4
 
 _Pair = tuple[jax.Array | None, jax.Array | None]  # of the queries, of the keys
 
@@ -37,14 +37,31 @@ class Form:
     prefix: bool = False
 
 
-def blocks(queries: int, keys: int, form: Form) -> Iterator[tuple[slice, slice]]:
-    """Query blocks and the keys each can see. Causal, length 130: (0:64, 0:64), (64:128, 0:128), (128:130, 0:130)."""
-    size = max(MIN_BLOCK, -(-queries // MAX_BLOCKS))
-    for start in range(0, queries, size):
-        stop = min(start + size, queries)
-        first = 0 if form.window is None else max(0, start - form.window + 1)
-        last = stop if form.causal and not form.prefix else keys
-        yield slice(start, stop), slice(first, last)
+def cut(length: int) -> tuple[slice, ...]:
+    """Blocks of equal size but for the last. Example: cut(130) is (0:64, 64:128, 128:130)."""
+    size = max(MIN_BLOCK, -(-length // MAX_BLOCKS))
+    return tuple(slice(start, min(start + size, length)) for start in range(0, length, size))
+
+
+def pairs(queries: int, keys: int, form: Form) -> Iterator[tuple[slice, tuple[slice, ...]]]:
+    """Every query block with the key blocks that any of its queries sees.
+
+    Example, causal, length 130: 0:64 with (0:64), 64:128 with (0:64, 64:128), 128:130 with all three.
+    """
+    for rows in cut(queries):
+        yield rows, tuple(columns for columns in cut(keys) if _meet(rows, columns, form))
+
+
+def _meet(rows: slice, columns: slice, form: Form) -> bool:
+    if form.causal and not form.prefix and columns.start >= rows.stop:
+        return False
+    return form.window is None or columns.stop > rows.start - form.window + 1
+
+
+def whole(rows: slice, columns: slice, form: Form) -> bool:
+    """Whether order and window hide nothing of a pair."""
+    below = columns.stop <= rows.start + 1
+    return not form.causal or (below and (form.window is None or rows.stop - columns.start <= form.window))
 
 
 def attend(
@@ -69,7 +86,7 @@ def attend(
 
 
 def _toeplitz(bias_GRD: jax.Array, queries: int, where: tuple[slice, slice]) -> jax.Array:
-    """The scores' biases of one block, [G, R, block, keys]."""
+    """The scores' biases of one pair, [G, R, rows, columns]."""
     rows = jnp.arange(where[0].start, where[0].stop)[:, None]
     columns = jnp.arange(where[1].start, where[1].stop)[None, :]
     return bias_GRD[:, :, columns - rows + queries - 1]
@@ -86,13 +103,41 @@ def _diagonal_sums(scores_GRLS: jax.Array) -> jax.Array:
     return flat.reshape(*scores_GRLS.shape[:2], rows, rows + columns - 1).sum(axis=2)
 
 
-def _scores(form: Form, q: jax.Array, k: jax.Array) -> jax.Array:
-    scores = jnp.einsum("BGRLK,BGSK->BGRLS", q, k, preferred_element_type=form.softmax_dtype)
+def _settled(arrays: list[jax.Array]) -> list[jax.Array]:
+    """Written out as they are on CPU, where XLA would turn the products of transposed blocks into slow ones."""
+    return list(jax.lax.optimization_barrier(tuple(arrays))) if jax.default_backend() == "cpu" else arrays
+
+
+def _blocks(array: jax.Array, axis: int) -> dict[int, jax.Array]:
+    """start -> block along `axis`."""
+    return {
+        where.start: jax.lax.slice_in_dim(array, where.start, where.stop, axis=axis) for where in cut(array.shape[axis])
+    }
+
+
+def _transposed(blocks: dict[int, jax.Array]) -> dict[int, jax.Array]:
+    return dict(zip(blocks, _settled([block.swapaxes(-1, -2) for block in blocks.values()])))
+
+
+def _rows(array_BGRLK: jax.Array) -> jax.Array:
+    """[B, G, R, L, K] -> [B, G, M, K]: one product for all query heads of a key head."""
+    batch, groups, each, length, dim = array_BGRLK.shape
+    return array_BGRLK.reshape(batch, groups, each * length, dim)
+
+
+def _product(a: jax.Array, b: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """[B, G, M, X] by [B, G, X, N]."""
+    return jax.lax.dot_general(a, b, (((3,), (2,)), ((0, 1), (0, 1))), preferred_element_type=dtype)
+
+
+def _capped(form: Form, q_BGRLK: jax.Array, k_BGKS: jax.Array) -> jax.Array:
+    """Scores [B, G, R, L, S] before bias and mask."""
+    scores = _product(_rows(q_BGRLK), k_BGKS, form.softmax_dtype).reshape(*q_BGRLK.shape[:4], -1)
     return scores if form.softcap is None else form.softcap * jnp.tanh(scores / form.softcap)
 
 
 def _mask(form: Form, where: tuple[slice, slice], segments: _Pair, prefix: _Pair) -> jax.Array | None:
-    """[B or 1, 1, 1, block, S], or None."""
+    """[B or 1, 1, 1, L, S] of one pair, or None where all of it is visible."""
 
     def part(array: jax.Array | None, where: slice) -> jax.Array | None:
         return None if array is None else array[:, where]
@@ -106,7 +151,8 @@ def _mask(form: Form, where: tuple[slice, slice], segments: _Pair, prefix: _Pair
         query_prefix=part(prefix[0], queries),
         key_prefix=part(prefix[1], keys),
     )
-    mask = masks.visible(sight, causal=form.causal, window=form.window)
+    ordered = form.causal and not whole(queries, keys, form)
+    mask = masks.visible(sight, causal=ordered, window=form.window if ordered else None)
     return None if mask is None else mask[:, None, None]
 
 
@@ -116,18 +162,25 @@ def _attend(form, q, k, v, segments, prefix, bias):
 
 
 def _forward(form, q, k, v, segments, prefix, bias):
+    dtype = form.softmax_dtype
+    q_blocks, k_transposed, v_blocks = _blocks(q, 3), _transposed(_blocks(k, 2)), _blocks(v, 2)
     outputs, normalizers = [], []
-    for queries, keys in blocks(q.shape[3], k.shape[2], form):
-        scores = _scores(form, q[:, :, :, queries], k[:, :, keys])
-        if bias is not None:
-            scores = scores + _toeplitz(bias, q.shape[3], (queries, keys)).astype(scores.dtype)
-        mask = _mask(form, (queries, keys), segments, prefix)
-        if mask is not None:
-            scores = jnp.where(mask, scores, jnp.finfo(form.softmax_dtype).min)
-        best = jnp.max(scores, axis=-1, keepdims=True)
-        weights = jnp.exp(scores - best)
-        total = jnp.sum(weights, axis=-1, keepdims=True)
-        out = jnp.einsum("BGRLS,BGSK->BGRLK", weights.astype(v.dtype), v[:, :, keys])
+    for rows, seen in pairs(q.shape[3], k.shape[2], form):
+        scores = []
+        for columns in seen:
+            score = _capped(form, q_blocks[rows.start], k_transposed[columns.start])
+            if bias is not None:
+                score = score + _toeplitz(bias, q.shape[3], (rows, columns)).astype(dtype)
+            mask = _mask(form, (rows, columns), segments, prefix)
+            scores.append(score if mask is None else jnp.where(mask, score, jnp.finfo(dtype).min))
+        best = functools.reduce(jnp.maximum, [jnp.max(score, axis=-1, keepdims=True) for score in scores])
+        weights = [jnp.exp(score - best) for score in scores]
+        total = functools.reduce(jnp.add, [jnp.sum(weight, axis=-1, keepdims=True) for weight in weights])
+        parts = [
+            _product(_rows(weight.astype(v.dtype)), v_blocks[columns.start], dtype)
+            for weight, columns in zip(weights, seen)
+        ]
+        out = functools.reduce(jnp.add, parts).reshape(*total.shape[:4], -1)
         outputs.append((out / total).astype(v.dtype))
         normalizers.append(best + jnp.log(total))
     out = jnp.concatenate(outputs, axis=3)
@@ -140,34 +193,52 @@ def _backward(form, saved, d_out):
     d_out = d_out.astype(v.dtype)
     # sum over keys of weight * d_weight, from the output alone
     delta = jnp.sum(d_out.astype(dtype) * out.astype(dtype), axis=-1, keepdims=True)
+    q_blocks, d_blocks, k_blocks = _blocks(q, 3), _blocks(d_out, 3), _blocks(k, 2)
+    k_transposed, v_transposed = _transposed(k_blocks), _transposed(_blocks(v, 2))
+    q_transposed = _transposed({start: _rows(block) for start, block in q_blocks.items()})
+    d_transposed = _transposed({start: _rows(block) for start, block in d_blocks.items()})
+    z_blocks, delta_blocks = _blocks(normalizers, 3), _blocks(delta, 3)
     d_q = []
-    d_k, d_v = jnp.zeros(k.shape, dtype), jnp.zeros(v.shape, dtype)
+    d_k, d_v = _zeros(k_transposed, dtype), _zeros(v_transposed, dtype)  # [B, G, K, S]
     d_bias = None if bias is None else jnp.zeros(bias.shape, dtype)
-    for queries, keys in blocks(q.shape[3], k.shape[2], form):
-        q_block, d_block = q[:, :, :, queries], d_out[:, :, :, queries]
-        scores = _scores(form, q_block, k[:, :, keys])
-        biased = scores if bias is None else scores + _toeplitz(bias, q.shape[3], (queries, keys)).astype(dtype)
-        weights = jnp.exp(biased - normalizers[:, :, :, queries])
-        mask = _mask(form, (queries, keys), segments, prefix)
-        if mask is not None:
-            weights = jnp.where(mask, weights, 0)
-        d_weights = jnp.einsum("BGRLK,BGSK->BGRLS", d_block, v[:, :, keys], preferred_element_type=dtype)
-        d_scores = weights * (d_weights - delta[:, :, :, queries])
-        if d_bias is not None:
-            nearest = keys.start - (queries.stop - 1) + q.shape[3] - 1  # the first distance of this block
-            sums = _diagonal_sums(d_scores.sum(axis=0))
-            d_bias = d_bias.at[:, :, nearest : nearest + sums.shape[-1]].add(sums)
-        if form.softcap is not None:
-            d_scores = d_scores * (1 - jnp.square(scores / form.softcap))
-        d_scores, weights = d_scores.astype(q.dtype), weights.astype(v.dtype)
-        d_q.append(jnp.einsum("BGRLS,BGSK->BGRLK", d_scores, k[:, :, keys]))
-        part_k = jnp.einsum("BGRLS,BGRLK->BGSK", d_scores, q_block, preferred_element_type=dtype)
-        part_v = jnp.einsum("BGRLS,BGRLK->BGSK", weights, d_block, preferred_element_type=dtype)
-        d_k = d_k.at[:, :, keys].add(part_k)
-        d_v = d_v.at[:, :, keys].add(part_v)
-    d_q = jnp.concatenate(d_q, axis=3).astype(q.dtype)
+    for rows, seen in pairs(q.shape[3], k.shape[2], form):
+        at, d_rows = rows.start, jnp.zeros((), dtype)
+        for columns in seen:
+            scores = _capped(form, q_blocks[at], k_transposed[columns.start])
+            biased = scores
+            if bias is not None:
+                biased = scores + _toeplitz(bias, q.shape[3], (rows, columns)).astype(dtype)
+            weights = jnp.exp(biased - z_blocks[at])
+            mask = _mask(form, (rows, columns), segments, prefix)
+            if mask is not None:
+                weights = jnp.where(mask, weights, 0)
+            d_weights = _product(_rows(d_blocks[at]), v_transposed[columns.start], dtype).reshape(weights.shape)
+            d_scores = weights * (d_weights - delta_blocks[at])
+            if d_bias is not None:
+                nearest = columns.start - (rows.stop - 1) + q.shape[3] - 1  # the first distance of this pair
+                sums = _diagonal_sums(d_scores.sum(axis=0))
+                d_bias = d_bias.at[:, :, nearest : nearest + sums.shape[-1]].add(sums)
+            if form.softcap is not None:
+                d_scores = d_scores * (1 - jnp.square(scores / form.softcap))
+            d_scores, weights = _settled([_rows(d_scores.astype(q.dtype)), _rows(weights.astype(v.dtype))])
+            d_rows = d_rows + _product(d_scores, k_blocks[columns.start], dtype)
+            d_k[columns.start] += _product(q_transposed[at], d_scores, dtype)
+            d_v[columns.start] += _product(d_transposed[at], weights, dtype)
+        d_q.append(d_rows.reshape(q_blocks[at].shape))
     d_bias = None if d_bias is None else d_bias.astype(bias.dtype)
-    return d_q, d_k.astype(k.dtype), d_v.astype(v.dtype), None, None, d_bias
+    return _joined(d_q, 3, q), _joined(_swapped(d_k), 2, k), _joined(_swapped(d_v), 2, v), None, None, d_bias
+
+
+def _zeros(blocks: dict[int, jax.Array], dtype: jnp.dtype) -> dict[int, jax.Array]:
+    return {start: jnp.zeros(block.shape, dtype) for start, block in blocks.items()}
+
+
+def _swapped(blocks: dict[int, jax.Array]) -> list[jax.Array]:
+    return [block.swapaxes(-1, -2) for block in blocks.values()]
+
+
+def _joined(blocks: list[jax.Array], axis: int, like: jax.Array) -> jax.Array:
+    return jnp.concatenate(blocks, axis=axis).astype(like.dtype)
 
 
 _attend.defvjp(_forward, _backward)

@@ -119,10 +119,10 @@ def value_and_gradient(graphdef):
     return jax.value_and_grad(loss, has_aux=True)
 
 
-def result(config, mesh_config=None):
-    """(logits, gradients by leaf), on one device or on a mesh."""
+def result(config, mesh_config=None, make=value_and_gradient):
+    """(logits, gradients by leaf), on one device or on a mesh; `make` gives the function of a graph."""
     graphdef, state = nnx.split(build(config, 1))
-    function, inputs = value_and_gradient(graphdef), arrays()
+    function, inputs = make(graphdef), arrays()
     if mesh_config is None:
         (_, logits), gradient = jax.jit(function)(state, *inputs)
         return np.asarray(logits), [np.asarray(leaf) for leaf in jax.tree.leaves(gradient)]

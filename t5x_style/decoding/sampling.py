@@ -10,7 +10,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from t5x_style.errors import UserError
+from t5x_style.decoding.checks import real, whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,18 +35,12 @@ class Sampling:
     no_repeat_ngram: int = 0
 
     def __post_init__(self):
-        if self.temperature < 0:
-            raise UserError(f"Sampling.temperature is {self.temperature}; give 0 (greedy) or a positive number")
-        if self.top_k < 0:
-            raise UserError(f"Sampling.top_k is {self.top_k}; give 0 (all tokens) or a positive number")
-        if not 0 < self.top_p <= 1:
-            raise UserError(f"Sampling.top_p is {self.top_p}; give a number above 0 and at most 1")
-        if not 0 <= self.min_p <= 1:
-            raise UserError(f"Sampling.min_p is {self.min_p}; give a number from 0 to 1")
-        if not self.repetition_penalty > 0:
-            raise UserError(f"Sampling.repetition_penalty is {self.repetition_penalty}; give a positive number")
-        if self.no_repeat_ngram < 0:
-            raise UserError(f"Sampling.no_repeat_ngram is {self.no_repeat_ngram}; give 0 (any) or a positive number")
+        real(self.temperature, "Sampling.temperature", "0 (greedy) or a positive number", 0)
+        whole(self.top_k, "Sampling.top_k, 0 for all tokens,", 0)
+        real(self.top_p, "Sampling.top_p", "a number above 0 and at most 1", 0, 1, open_low=True)
+        real(self.min_p, "Sampling.min_p", "a number from 0 to 1", 0, 1)
+        real(self.repetition_penalty, "Sampling.repetition_penalty", "a positive number", 0, open_low=True)
+        whole(self.no_repeat_ngram, "Sampling.no_repeat_ngram, 0 for none,", 0)
 
 
 GREEDY = Sampling()

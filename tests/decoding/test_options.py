@@ -353,3 +353,44 @@ def test_bad_sampling(values):
 def test_bad_beam_search(values):
     with pytest.raises(UserError, match=f"BeamSearch.{next(iter(values))}"):
         BeamSearch(**values)
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: Sampling(temperature=NAN), "temperature is nan; give 0"),
+        (lambda: Sampling(temperature=float("inf")), "temperature is inf"),
+        (lambda: Sampling(temperature="hot"), "temperature is 'hot'"),
+        (lambda: Sampling(top_k=2.5), "top_k, 0 for all tokens, is 2.5; give a whole number of at least 0"),
+        (lambda: Sampling(top_p=0.0), "top_p is 0.0; give a number above 0 and at most 1"),
+        (lambda: BeamSearch(beams=2.5), "beams is 2.5; give a whole number of at least 1"),
+        (lambda: BeamSearch(beams=0), "beams is 0"),
+        (lambda: BeamSearch(beams=2, length_penalty=NAN), "length_penalty is nan; give a finite number"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(build, message):
+    with pytest.raises(UserError, match=message):
+        build()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_new_tokens": 2.5}, "max_new_tokens is 2.5; give a whole number of at least 1"),
+        ({"min_new_tokens": -1}, "min_new_tokens is -1; give a whole number from 0 to 3"),
+        ({"min_new_tokens": 4}, "min_new_tokens is 4; give a whole number from 0 to 3"),
+        ({"eos_id": [999]}, "an end id is 999; give a whole number from 0 to"),
+        ({"seed": -1}, "a seed is -1"),
+        ({"row_seeds": [1.5]}, "a seed is 1.5"),
+        ({"stop": 3}, "stop is 3; give a string or a list of strings"),
+        ({"stop": [3]}, r"stop is \[3\]; give"),
+        ({"batch_size": 0}, "batch_size is 0"),
+    ],
+)
+def test_options_of_generate_that_make_no_sense_are_refused(options, message):
+    model = build(llama(32, 16, 1, 2), 0)
+    with pytest.raises(UserError, match=message):
+        generate(model, [[3, 4]], **{"max_new_tokens": 3, "decode": str, **options})

@@ -6,17 +6,15 @@ from tests.parity.cases.case import Case
 XLNET = {"vocab_size": 99, "d_model": 48, "n_layer": 3, "n_head": 4, "d_inner": 80, "initializer_range": 0.2}
 
 CASES = {
-    "xlnet": Case("xlnet", "XLNetConfig", XLNET, max_new_tokens=0, gradients=True),
+    "xlnet": Case("xlnet", "XLNetConfig", XLNET, gradients=True),
     "xlnet-3-heads-clamped": Case(
         "xlnet",
         "XLNetConfig",
         {**XLNET, "n_head": 3, "clamp_len": 9, "d_inner": 77},
-        max_new_tokens=0,
     ),
     "xlnet-untied-relu": Case(
         "xlnet",
         "XLNetConfig",
         {**XLNET, "n_head": 6, "tie_word_embeddings": False, "ff_activation": "relu"},
-        max_new_tokens=0,
     ),
 }

@@ -88,6 +88,7 @@ setup(
     entry_points={
         "console_scripts": [
             "t5x_style-quickstart = t5x_style.quickstart.__main__:main",
+            "t5x_style-huggingface = t5x_style.huggingface.__main__:main",
             "t5x_style-train = t5x_style.train:main",
             "t5x_style-evaluate = t5x_style.evaluate:main",
             "t5x_style-generate = t5x_style.generate:main",

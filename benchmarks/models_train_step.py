@@ -1,52 +1,75 @@
-"""Training step of one LLaMA: ours against transformers on torch eager, same sizes, batch, fp32, AdamW.
+"""Training step: ours against transformers on torch eager, same sizes, batch, fp32, AdamW.
 
-    python benchmarks/models_train_step.py                  a 34M model, 2 x 512 tokens
+    python benchmarks/models_train_step.py                    a 34M LLaMA, 2 x 512 tokens
+    python benchmarks/models_train_step.py --size t5          T5 small (60M), 2 x 512 encoder and 2 x 128 decoder tokens
     python benchmarks/models_train_step.py --size quickstart  the quickstart's model, 16 x 256 tokens
-    python benchmarks/models_train_step.py --variants        ours alone: scan or not, remat, chunk sizes
+    python benchmarks/models_train_step.py --variants         ours alone: scan or not, remat, chunk sizes
 
-Both take turns in one process. Without torch and transformers only ours is measured. On a machine that others use,
-compare the cpu figures (processor time / cores), which waiting does not enter. GLIBC_TUNABLES=glibc.malloc.hugetlb=1
-spares XLA's buffers their page faults (a fifth of a small model's step).
+Each side runs in processes of its own, in turns, so that neither's threads and allocator disturb the other. Both get
+GLIBC_TUNABLES=glibc.malloc.hugetlb=1 unless the environment says otherwise: without it a step of ours takes 170,000
+page faults (0.2 s of 1.6). Without torch and transformers only ours is measured. On a machine that others use, compare
+the cpu figures (processor time / cores), which waiting does not enter.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import os
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
-from flax import nnx
 
-from t5x_style.losses.cross_entropy import cross_entropy
-from t5x_style.models import DecoderConfig, build, parameter_count
 from t5x_style.models.presets.llama import llama
+from t5x_style.models.presets.t5 import t5
 
-# Read when torch is imported, below: else its idle threads spin through our turn (621 instead of 465 ms).
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-SIZES = {
-    "34m": (llama(8192, 512, 8, 8, 8, 1408, remat="none", scan=False), 2, 512),
-    "quickstart": (llama(4096, 128, 4, 4, 2, 384, tied_embeddings=True, remat="none", scan=False), 16, 256),
+FAST = {"remat": "none", "scan": False}
+# model, rows, decoder tokens a row, encoder tokens a row
+SIZES: dict[str, tuple[Any, int, int, int]] = {
+    "34m": (llama(8192, 512, 8, 8, 8, 1408, **FAST), 2, 512, 0),
+    "t5": (t5("small", **FAST), 2, 128, 512),
+    "quickstart": (llama(4096, 128, 4, 4, 2, 384, tied_embeddings=True, **FAST), 16, 256, 0),
 }
+ROUNDS = 3
 
 
-def ours(config: DecoderConfig, tokens: np.ndarray, chunk_size: int = 512) -> Callable[[], None]:
+def draw(size: str) -> tuple[Any, np.ndarray, np.ndarray]:
+    """The configuration, decoder ids and encoder ids (no columns for a decoder)."""
+    config, rows, length, sources = SIZES[size]
+    random = np.random.default_rng(0)
+    return (
+        config,
+        random.integers(2, config.vocab_size, (rows, length)),
+        random.integers(2, config.vocab_size, (rows, sources)),
+    )
+
+
+def ours(config: Any, tokens: np.ndarray, sources: np.ndarray, chunk_size: int = 512) -> Callable[[], None]:
     """A function that makes one training step and waits for it."""
+    import jax
+    import jax.numpy as jnp
+    import optax
+    from flax import nnx
+
+    from t5x_style.losses.cross_entropy import cross_entropy
+    from t5x_style.models import build
+
     graphdef, state = nnx.split(build(config, 0))
     optimizer = optax.adamw(1e-3)
     inputs, targets = jnp.asarray(tokens), jnp.roll(jnp.asarray(tokens), -1, axis=1)
+    given = (inputs, jnp.asarray(sources)) if sources.size else (inputs,)
     weights = jnp.ones(tokens.shape).at[:, -1].set(0)
 
     def step(state, moments):
         def loss(state):
             model = nnx.merge(graphdef, state)
-            total, count, _ = cross_entropy(model.head, model(inputs), targets, weights, chunk_size=chunk_size)
+            total, count, _ = cross_entropy(model.head, model(*given), targets, weights, chunk_size=chunk_size)
             return total / count
 
         value, gradient = jax.value_and_grad(loss)(state)
@@ -63,82 +86,125 @@ def ours(config: DecoderConfig, tokens: np.ndarray, chunk_size: int = 512) -> Ca
     return run
 
 
-def peer(config: DecoderConfig, tokens: np.ndarray) -> Callable[[], None]:
+def peer(config: Any, tokens: np.ndarray, sources: np.ndarray) -> Callable[[], None]:
     """The same step in transformers and torch, eager."""
     import torch
     import transformers
 
-    layer = config.layers[0]
+    from t5x_style.huggingface.families import llama as llama_family
+    from t5x_style.huggingface.families import t5 as t5_family
+
     torch.set_num_threads(os.cpu_count() or 1)
-    model = transformers.LlamaForCausalLM(
-        transformers.LlamaConfig(
-            vocab_size=config.vocab_size,
-            hidden_size=config.embed_dim,
-            intermediate_size=layer.mlp.hidden,
-            num_hidden_layers=len(config.layers),
-            num_attention_heads=layer.attention.heads,
-            num_key_value_heads=layer.attention.kv_heads,
-            tie_word_embeddings=config.tied_embeddings,
-            use_cache=False,
-        )
-    )
+    given = {"input_ids": torch.tensor(tokens), "labels": torch.tensor(tokens)}
+    if sources.size:
+        settings = {**t5_family.to_config(config, "t5"), "dropout_rate": 0.0, "use_cache": False}
+        settings |= {"decoder_start_token_id": 0, "pad_token_id": 0}
+        model = transformers.T5ForConditionalGeneration(transformers.T5Config(**settings))
+        given["input_ids"] = torch.tensor(sources)
+    else:
+        settings = {**llama_family.to_config(config, "llama"), "use_cache": False}
+        model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**settings))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    batch = torch.tensor(tokens)
 
     def run() -> None:
         optimizer.zero_grad()
-        model(batch, labels=batch).loss.backward()
+        model(**given).loss.backward()
         optimizer.step()
 
     return run
 
 
-def measure(runs: dict[str, Callable[[], None]], repeats: int) -> dict[str, tuple[float, float]]:
-    """Median (wall seconds, processor seconds / cores) of each, taking turns; the first turn warms up."""
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
-    for turn in range(repeats + 1):
-        for name, run in runs.items():
-            wall, cpu = time.perf_counter(), time.process_time()
-            run()
-            if turn:
-                times[name].append((time.perf_counter() - wall, (time.process_time() - cpu) / (os.cpu_count() or 1)))
-    return {name: (statistics.median(w for w, _ in t), statistics.median(c for _, c in t)) for name, t in times.items()}
+def measure(run: Callable[[], None], repeats: int) -> list[tuple[float, float]]:
+    """(wall seconds, processor seconds / cores) of each step; the first two warm up."""
+    times = []
+    for turn in range(repeats + 2):
+        wall, cpu = time.perf_counter(), time.process_time()
+        run()
+        if turn >= 2:
+            times.append((time.perf_counter() - wall, (time.process_time() - cpu) / (os.cpu_count() or 1)))
+    return times
 
 
-def main() -> None:
+def in_process(side: str, size: str, repeats: int) -> list[list[float]] | None:
+    """`measure` of one side in a process of its own; None where a library is missing."""
+    environment = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", **os.environ}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH")]))
+    command = [sys.executable, __file__, "--side", side, "--size", size, "--repeats", str(repeats)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode == 3:
+        return None
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def one_side(side: str, size: str, repeats: int) -> int:
+    """What the processes of `in_process` do: print the times as JSON; exit code 3 where a library is missing."""
+    config, tokens, sources = draw(size)
+    try:
+        run = ours(config, tokens, sources) if side == "ours" else peer(config, tokens, sources)
+    except ImportError:
+        return 3
+    print(json.dumps(measure(run, repeats)))
+    return 0
+
+
+def variants(size: str, repeats: int) -> None:
+    """Ours alone, in other forms."""
+    config, tokens, sources = draw(size)
+    runs = {"as it is": ours(config, tokens, sources)}
+    for scan, remat in ((True, "none"), (True, "full"), (False, "full"), (False, "dots")):
+        changed = dataclasses.replace(config, scan=scan, remat=remat)
+        runs[f"scan={scan} remat={remat}"] = ours(changed, tokens, sources)
+    for chunk in (128, 1024, 4096):
+        runs[f"chunk_size={chunk}"] = ours(config, tokens, sources, chunk)
+    for name, run in runs.items():
+        show(name, measure(run, repeats), tokens.size + sources.size)
+
+
+def show(name: str, times: list, count: int) -> float:
+    """Prints one line; returns tokens a second."""
+    wall, cpu = (statistics.median(turn[which] for turn in times) for which in (0, 1))
+    print(f"{name:28s} {wall * 1e3:8.0f} ms  {count / wall:8.0f} tokens/s   cpu {cpu * 1e3:8.0f} ms")
+    return count / wall
+
+
+def main() -> int:
     """Prints both step times and the ratio line, or our variants."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=SIZES, default="34m")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=5, help="steps of each of the three rounds")
     parser.add_argument("--variants", action="store_true")
+    parser.add_argument("--side", choices=("ours", "peer"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    config, batch, length = SIZES[arguments.size]
-    tokens = np.random.default_rng(0).integers(0, config.vocab_size, (batch, length))
-    print(f"{parameter_count(config) / 1e6:.1f}M parameters, batch {batch} x {length}, fp32, {os.cpu_count()} cores")
-    runs: dict[str, Callable[[], None]] = {"ours": ours(config, tokens)}
+    if arguments.side:
+        return one_side(arguments.side, arguments.size, arguments.repeats)
+    from t5x_style.models import parameter_count
+
+    config, tokens, sources = draw(arguments.size)
+    count = tokens.size + sources.size
+    shape = f"{tokens.shape[0]} x {tokens.shape[1]}" + (f" + {sources.shape[1]}" if sources.size else "")
+    print(f"{parameter_count(config) / 1e6:.1f}M parameters, batch {shape}, fp32, {os.cpu_count()} cores")
     if arguments.variants:
-        for scan, remat in ((True, "none"), (True, "full"), (False, "full"), (False, "dots")):
-            changed = dataclasses.replace(config, scan=scan, remat=remat)
-            runs[f"scan={scan} remat={remat}"] = ours(changed, tokens)
-        for size in (128, 1024, 4096):
-            runs[f"chunk_size={size}"] = ours(config, tokens, size)
-    else:
-        try:
-            runs["peer"] = peer(config, tokens)
-        except ImportError as error:
-            print(f"no peer: {error}; install torch and transformers (make test-parity does)")
-    results = measure(runs, arguments.repeats)
-    count = batch * length
-    for name, (wall, cpu) in results.items():
-        print(f"{name:28s} {wall * 1e3:8.0f} ms  {count / wall:8.0f} tokens/s   cpu {cpu * 1e3:8.0f} ms")
-    if "peer" in results:
-        mine, theirs = count / results["ours"][0], count / results["peer"][0]
-        what = f"LLaMA {arguments.size} training step against transformers torch eager"
-        print(
-            f"ratio: {mine / theirs:.2f}x ({what}; ours {mine:.0f} tokens/s; peer {theirs:.0f} tokens/s; "
-            f"median of {arguments.repeats})"
-        )
+        variants(arguments.size, arguments.repeats)
+        return 0
+    times: dict[str, list] = {"ours": [], "peer": []}
+    for _ in range(ROUNDS):
+        for side, held in times.items():
+            found = in_process(side, arguments.size, arguments.repeats)
+            held.extend(found or [])
+    mine = show("ours", times["ours"], count)
+    if not times["peer"]:
+        print("no peer: torch and transformers are missing; make test-parity installs them")
+        return 0
+    theirs = show("peer", times["peer"], count)
+    what = f"{arguments.size} training step against transformers torch eager"
+    print(
+        f"ratio: {mine / theirs:.2f}x ({what}; ours {mine:.0f} tokens/s; peer {theirs:.0f} tokens/s; "
+        f"median of {len(times['ours'])})"
+    )
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

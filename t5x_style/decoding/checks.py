@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import math
-import numbers
 from typing import Any
 
+import numpy as np
+
 from t5x_style.errors import UserError
+
+_WHOLE = (int, np.integer)
+_REAL = (int, float, np.integer, np.floating)
 
 
 def whole(value: Any, what: str, minimum: int, maximum: int | None = None) -> None:
     """Raises UserError unless `value` is a whole number within the limits; True and 2.0 are none."""
-    fits = isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= minimum
-    if not fits or (maximum is not None and value > maximum):
+    fits = type(value) is not bool and isinstance(value, _WHOLE)
+    if not fits or value < minimum or (maximum is not None and value > maximum):
         limits = f"of at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
         raise UserError(f"{what} is {value!r}; give a whole number {limits}")
 
 
 def real(value: Any, what: str, give: str, low: float, high: float = math.inf, *, open_low: bool = False) -> None:
     """Raises UserError unless `value` is a finite number from `low` (excluded with `open_low`) to `high`."""
-    fits = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+    fits = type(value) is not bool and isinstance(value, _REAL) and math.isfinite(value)
     if not fits or not low <= value <= high or (open_low and value == low):
         raise UserError(f"{what} is {value!r}; give {give}")

@@ -1,19 +1,25 @@
 """The parity table: python -m tests.parity.table [--markdown] [NAME ...]
 
 One row a case of tests/parity/cases: largest difference of logits (relative above 1), tensors that go there and back to
-the bit, gradients' largest difference where they are compared, greedy tokens. Ends with 1 where something is beyond
-tolerance.
+the bit, gradients' largest difference where they are compared, greedy tokens. Then one row a class with task heads (of
+several heads over one encoder each is one of these) and one a recurrent layer against torch.nn, whose outputs are
+compared. Ends with 1 where something is beyond tolerance.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
+from collections.abc import Callable
 from typing import NamedTuple
 
+import jax.numpy as jnp
+import numpy as np
+import torch
 import transformers
 
-from tests.parity import compare, pairs
+from tests.parity import compare, pairs, test_recurrent, test_task_heads
 from tests.parity.cases.case import Case, all_cases
 
 TOLERANCE = 2e-4  # of logits, and of gradients relative to a tensor's largest entry
@@ -56,6 +62,35 @@ def row(name: str, case: Case) -> Row:
     return Row(cells, tuple(failures))
 
 
+def head_row(name: str) -> Row:
+    """Compares one class with a task head."""
+    head = test_task_heads.CASES[name]
+    pair = pairs.make(head.case)
+    test_task_heads.check_tensors(pair)
+    both = test_task_heads.answers(head, pair)
+    worst = max(_difference(found, expected) for found, expected in both)
+    cells = (pair.settings["model_type"], name, "transformers", f"{worst:.1e}", f"{len(pair.tensors)} equal", "-", "-")
+    return Row(cells, _beyond(worst))
+
+
+def recurrent_row(name: str) -> Row:
+    """Compares one recurrent layer."""
+    theirs, layer, inputs = test_recurrent.pair(name)
+    with torch.no_grad():
+        expected = theirs(torch.tensor(inputs))[0].numpy()
+    found = layer(jnp.asarray(inputs), None, layer.empty_state(len(inputs)))[0]
+    worst = _difference(np.asarray(found), expected)
+    return Row(("recurrent", name, "torch.nn", f"{worst:.1e}", "-", "-", "-"), _beyond(worst))
+
+
+def _difference(found: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.max(np.abs(found - expected) / np.maximum(1, np.abs(expected))))
+
+
+def _beyond(worst: float) -> tuple[str, ...]:
+    return () if worst <= TOLERANCE else (f"outputs differ by {worst:.1e}",)
+
+
 def line(cells: tuple[str, ...], markdown: bool) -> str:
     """One row of the table."""
     if markdown:
@@ -69,12 +104,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="cases, or beginnings of their names; all if none")
     parser.add_argument("--markdown", action="store_true", help="as a Markdown table")
     options = parser.parse_args(arguments)
-    cases = {
-        name: case
-        for name, case in all_cases().items()
-        if not options.names or any(name.startswith(start) for start in options.names)
+    rows: dict[str, Callable[[], Row]] = {
+        **{name: functools.partial(row, name, case) for name, case in all_cases().items()},
+        **{name: functools.partial(head_row, name) for name in test_task_heads.CASES},
+        **{name: functools.partial(recurrent_row, name) for name in test_recurrent.CASES},
     }
-    if not cases:
+    chosen = {name: make for name, make in rows.items() if not options.names or name.startswith(tuple(options.names))}
+    if not chosen:
         parser.error(f"no case begins with {' or '.join(options.names)}")
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
@@ -82,8 +118,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.markdown:
         print(line(("---",) * len(HEADER), True))
     failures = []
-    for name, case in cases.items():
-        found = row(name, case)
+    for name, make in chosen.items():
+        found = make()
         print(line(found.cells, options.markdown), flush=True)
         failures += [f"{name}: {failure}" for failure in found.failures]
     for failure in failures:

@@ -60,7 +60,7 @@ $(PARITY)/.installed: $(VENV)/.installed requirements-parity.lock
 	touch $@
 
 test-parity: $(PARITY)/.installed
-	$(PARITY)/bin/python -m pytest tests/parity
+	$(PARITY)/bin/python -m pytest -n 2 tests/parity
 
 parity-table: $(PARITY)/.installed
 	JAX_PLATFORMS=cpu $(PARITY)/bin/python -m tests.parity.table --markdown

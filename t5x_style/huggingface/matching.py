@@ -72,8 +72,8 @@ def _by_type(config: Any, kind: str) -> Match:
         except UserError as error:
             reasons.append(str(error))
             continue
-        except _DOES_NOT_FIT as error:
-            reasons.append(f"it has another structure ({type(error).__name__})")
+        except _DOES_NOT_FIT:
+            reasons.append(f"{kind} models are built of other parts")
             continue
         if differs is None:
             return Match(family, settings)

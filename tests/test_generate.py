@@ -102,7 +102,7 @@ def test_prompts_from_a_file(model, tmp_path, capsys):
         (("--input", "no_such_file"), "cannot be read"),
         (("--prompt", "a", "--top_k", "5"), "give a temperature"),
         (("--prompt", "a", "--temperature", "-1"), "temperature is -1.0"),
-        (("--prompt", "a", "--max_new_tokens", "0"), "max_new_tokens 0"),
+        (("--prompt", "a", "--max_new_tokens", "0"), "max_new_tokens is 0"),
     ],
 )
 def test_bad_input_is_one_line_and_code_2(model, capsys, flags, message):

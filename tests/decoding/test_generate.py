@@ -133,7 +133,7 @@ def test_one_compile_a_bucket(model):
         (([[]], 3), "prompt 0 is empty"),
         (([[1], [50]], 3), "prompt 1 holds id 50"),
         (([[-1]], 3), "id -1"),
-        (([[1]], 0), "max_new_tokens 0"),
+        (([[1]], 0), "max_new_tokens is 0"),
     ],
 )
 def test_bad_prompts(model, arguments, message):

@@ -179,7 +179,10 @@ def test_what_changed_is_written_over_the_original(make_folder, tmp_path):
         segments=(dataclasses.replace(config.segments[0], pattern=(dataclasses.replace(layer, attention=attention),)),),
     )
     (tmp_path / "model/model.json").write_text(serialization.to_json(changed))
-    for kind, reason in (("gpt2", "gpt2 models are built of other parts"), (None, r"segments\[0\]\S*\.window is 9, not None")):
+    for kind, reason in (
+        ("gpt2", "gpt2 models are built of other parts"),
+        (None, r"segments\[0\]\S*\.window is 9, not None"),
+    ):
         shown = kind or "llama"
         with pytest.raises(UserError, match=rf"model_type '{shown}' does not hold this model: {reason}"):
             export_model(tmp_path / "model", tmp_path / "exported", model_type=kind)

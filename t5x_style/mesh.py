@@ -248,9 +248,9 @@ def constrain(array: jax.Array, axes: Sequence[str | None]) -> jax.Array:
     Args:
       array: any array. axes: one logical name a dimension, such as ("act_batch", "act_length", "act_embed").
     """
-    mesh = current_mesh()
-    if mesh is None or mesh.size == 1:
+    if not is_split():
         return array
+    mesh = current_mesh()
     manual = frozenset(getattr(mesh, "manual_axes", ()))
     spec, _ = resolve(array.shape, axes, current_tables().activations, dict(mesh.shape), manual)
     return jax.lax.with_sharding_constraint(array, spec)

@@ -166,14 +166,7 @@ def summed_cross_entropy(
             x_CD, targets_C, weights_C = inputs
             scores_CV, pull = jax.vjp(logits, parameters, x_CD)
             part, loss_C, log_z_C = sums(scores_CV, targets_C, weights_C)
-            # d loss / d score = weight * (p * (1 + 2 z log_normalizer) - one_hot)
-            factor_C = weights_C * (1 + 2 * z_loss * log_z_C)
-            p_CV = jnp.exp(scores_CV - log_z_C[:, None])
-            d_CV = factor_C[:, None] * p_CV - weights_C[:, None] * _one_hot(scores_CV, targets_C)
-            if max_z_loss:
-                best_C = jnp.max(scores_CV, axis=-1)
-                pull_down_C = 2 * max_z_loss * weights_C * best_C
-                d_CV += pull_down_C[:, None] * _one_hot(scores_CV, jnp.argmax(scores_CV, axis=-1))
+            d_CV = _score_gradient(scores_CV, targets_C, weights_C, log_z_C, z_loss, max_z_loss)
             d_parameters, d_x_CD = pull(d_CV.astype(scores_CV.dtype))
             return (_add(total[0], part), _add(total[1], d_parameters)), (d_x_CD, loss_C)
 
@@ -201,6 +194,24 @@ def summed_cross_entropy(
 
 def _logits(graphdef: Any, parameters: Any, hidden: jax.Array) -> jax.Array:
     return mesh.constrain(nnx.merge(graphdef, parameters).logits(hidden), (None, "act_vocab"))
+
+
+def _score_gradient(
+    scores_CV: jax.Array,
+    targets_C: jax.Array,
+    weights_C: jax.Array,
+    log_z_C: jax.Array,
+    z_loss: float,
+    max_z_loss: float,
+) -> jax.Array:
+    """d loss / d score = weight * (p * (1 + 2 z log_normalizer) - one_hot(target) + 2 m best * one_hot(best))."""
+    factor_C = weights_C * (1 + 2 * z_loss * log_z_C)
+    p_CV = jnp.exp(scores_CV - log_z_C[:, None])
+    d_CV = factor_C[:, None] * p_CV - weights_C[:, None] * _one_hot(scores_CV, targets_C)
+    if not max_z_loss:
+        return d_CV
+    pull_down_C = 2 * max_z_loss * weights_C * jnp.max(scores_CV, axis=-1)
+    return d_CV + pull_down_C[:, None] * _one_hot(scores_CV, jnp.argmax(scores_CV, axis=-1))
 
 
 def _one_hot(scores_CV: jax.Array, targets_C: jax.Array) -> jax.Array:

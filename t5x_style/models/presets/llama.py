@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple, Unpack
 
 from t5x_style.models import config as parts
-from t5x_style.models.presets.sizes import Options, choose
+from t5x_style.models.presets.sizes import Options, arguments, choose
 
 
 class Shape(NamedTuple):
@@ -25,7 +25,7 @@ class Shape(NamedTuple):
     mlp_hidden: int
     vocab_size: int
     norm_epsilon: float = 1e-5
-    tied: bool = False
+    tied_embeddings: bool = False
 
 
 LLAMA1 = {
@@ -48,9 +48,9 @@ LLAMA3 = {
 }
 LLAMA3_1 = {**LLAMA3, "405b": Shape(16384, 126, 128, 8, 53248, 128256)}
 LLAMA3_2 = {
-    "tiny": Shape(64, 2, 4, 2, 224, 1024, tied=True),
-    "1b": Shape(2048, 16, 32, 8, 8192, 128256, tied=True),
-    "3b": Shape(3072, 28, 24, 8, 8192, 128256, tied=True),
+    "tiny": Shape(64, 2, 4, 2, 224, 1024, tied_embeddings=True),
+    "1b": Shape(2048, 16, 32, 8, 8192, 128256, tied_embeddings=True),
+    "3b": Shape(3072, 28, 24, 8, 8192, 128256, tied_embeddings=True),
 }
 
 
@@ -157,14 +157,7 @@ def _sized(
 ) -> parts.DecoderConfig:
     scaling = None if stretched is None else parts.RopeScaling("llama3", stretched)
     return llama(
-        vocab_size=shape.vocab_size if vocab_size is None else vocab_size,
-        embed_dim=shape.embed_dim,
-        layers=shape.layers,
-        heads=shape.heads,
-        kv_heads=shape.kv_heads,
-        mlp_hidden=shape.mlp_hidden,
-        norm_epsilon=shape.norm_epsilon,
-        tied_embeddings=shape.tied,
+        **arguments(shape, vocab_size),
         rope_base=rope_base,
         rope_scaling=scaling,
         **options,

@@ -9,7 +9,7 @@ from typing import NamedTuple, Unpack
 
 from t5x_style.models import config as parts
 from t5x_style.models.presets.llama import llama
-from t5x_style.models.presets.sizes import Options, choose
+from t5x_style.models.presets.sizes import Options, arguments, choose
 
 
 class Shape(NamedTuple):
@@ -37,13 +37,6 @@ def mistral(size: str = "7b-v0.1", vocab_size: int | None = None, **options: Unp
     """Mistral 7B; `size` is one of SIZES. vocab_size: None is the published one."""
     shape = choose(SIZES, size, "mistral")
     return llama(
-        vocab_size=shape.vocab_size if vocab_size is None else vocab_size,
-        embed_dim=shape.embed_dim,
-        layers=shape.layers,
-        heads=shape.heads,
-        kv_heads=shape.kv_heads,
-        mlp_hidden=shape.mlp_hidden,
-        window=shape.window,
-        rope_base=shape.rope_base,
+        **arguments(shape, vocab_size),
         **options,
     )

@@ -6,7 +6,7 @@ from typing import NamedTuple, Unpack
 
 from t5x_style.models import config as parts
 from t5x_style.models.presets.llama import llama
-from t5x_style.models.presets.sizes import Options, choose
+from t5x_style.models.presets.sizes import Options, arguments, choose
 
 
 class Shape(NamedTuple):
@@ -32,15 +32,9 @@ def mixtral(size: str = "8x7b", vocab_size: int | None = None, **options: Unpack
     """Mixtral; `size` is one of SIZES. vocab_size: None is the published one."""
     shape = choose(SIZES, size, "mixtral")
     return llama(
-        vocab_size=shape.vocab_size if vocab_size is None else vocab_size,
-        embed_dim=shape.embed_dim,
-        layers=shape.layers,
-        heads=shape.heads,
-        kv_heads=shape.kv_heads,
-        mlp_hidden=shape.mlp_hidden,
+        **arguments(shape, vocab_size),
         rope_base=1e6,
         experts=8,
         experts_per_token=2,
-        balance_weight=shape.balance_weight,
         **options,
     )

@@ -10,7 +10,7 @@ from typing import NamedTuple, Unpack
 
 from t5x_style.models import config as parts
 from t5x_style.models.presets.llama import llama
-from t5x_style.models.presets.sizes import Options, choose
+from t5x_style.models.presets.sizes import Options, arguments, choose
 
 
 class Shape(NamedTuple):
@@ -22,7 +22,7 @@ class Shape(NamedTuple):
     kv_heads: int
     mlp_hidden: int
     vocab_size: int
-    tied: bool
+    tied_embeddings: bool
     norm_epsilon: float = 1e-6
 
 
@@ -75,15 +75,8 @@ def qwen3(size: str = "8b", vocab_size: int | None = None, **options: Unpack[Opt
 def _sized(shape: Shape, vocab_size: int | None, head_dim: int | None, options: Options) -> parts.DecoderConfig:
     """Qwen2 without `head_dim`, Qwen3 with it."""
     return llama(
-        vocab_size=shape.vocab_size if vocab_size is None else vocab_size,
-        embed_dim=shape.embed_dim,
-        layers=shape.layers,
-        heads=shape.heads,
-        kv_heads=shape.kv_heads,
-        mlp_hidden=shape.mlp_hidden,
+        **arguments(shape, vocab_size),
         head_dim=head_dim,
-        norm_epsilon=shape.norm_epsilon,
-        tied_embeddings=shape.tied,
         rope_base=1e6,
         qkv_bias=head_dim is None,
         qk_norm=head_dim is not None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, TypedDict, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar
 
 from t5x_style.errors import UserError
 from t5x_style.models.config import InitSpec
@@ -29,3 +29,13 @@ def choose(table: Mapping[str, Shape], size: str, preset: str) -> Shape:
     if size not in table:
         raise UserError(f"{preset}: size {size!r} is not known; choose one of {', '.join(table)}")
     return table[size]
+
+
+def arguments(shape: Any, vocab_size: int | None) -> dict[str, Any]:
+    """A row, a NamedTuple whose fields are named like a preset's arguments, as those arguments.
+
+    Args:
+      vocab_size: in place of the row's; None: the published one.
+    """
+    published = shape._asdict()
+    return published if vocab_size is None else published | {"vocab_size": vocab_size}

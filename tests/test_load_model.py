@@ -33,6 +33,7 @@ from t5x_style.models.config import (
     TransformerConfig,
 )
 from t5x_style.models.presets.llama import llama
+from t5x_style.models.presets.t5 import t5
 from t5x_style.models.recurrent_config import RecurrentConfig
 from t5x_style.training import parameters
 from tests.huggingface.conftest import BERT, FAMILIES, GPT2, LLAMA, tensors_of, write_folder
@@ -207,10 +208,14 @@ def test_folders_of_every_kind_and_their_imports(tmp_path, name):
         assert direct.generate(tokens, 3) == imported.generate(tokens, 3)
 
 
-def test_an_exported_model_opens_with_its_tokenizer(folders, tmp_path):
-    export_model(folders["decoder"], tmp_path / "hf")
-    ours, theirs = t5x_style.load_model(folders["decoder"]), t5x_style.load_model(tmp_path / "hf")
-    np.testing.assert_array_equal(ours.logits(rows(6)), theirs.logits(rows(6)))
+@pytest.mark.parametrize("name", ["decoder", "t5"])
+def test_an_exported_model_opens_with_its_tokenizer(folders, sentencepiece_file, tmp_path, name):
+    trained = folders.get(name) or write_model_dir(tmp_path / name, t5("tiny", vocab_size=SIZE), sentencepiece_file)
+    export_model(trained, tmp_path / "hf")
+    ours, theirs = t5x_style.load_model(trained), t5x_style.load_model(tmp_path / "hf")
+    source = rows(4) if name == "t5" else None
+    np.testing.assert_array_equal(ours.logits(rows(6), source), theirs.logits(rows(6), source))
+    assert ours.decoder_start_id() == theirs.decoder_start_id() == (3 if name == "t5" else None)
     assert ours.tokenizer.encode("def 日本") == theirs.tokenizer.encode("def 日本")
     prompts = ours.encode_prompts(["def add", "class of"])
     assert prompts == theirs.encode_prompts(["def add", "class of"])

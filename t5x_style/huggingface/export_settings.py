@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from t5x_style.data.vocabulary import start_id
 from t5x_style.errors import UserError
 from t5x_style.huggingface import folder as folders
 from t5x_style.huggingface import tokenizer_files
@@ -67,7 +68,7 @@ def _special_ids(tokenizer: Path, config: Any, settings: Mapping[str, Any]) -> d
     found = tokenizer_files.open_tokenizer(tokenizer, dict(settings))
     ids: dict[str, Any] = {"bos_token_id": found.bos_id, "eos_token_id": found.eos_id, "pad_token_id": found.pad_id}
     if isinstance(config, EncoderDecoderConfig):
-        ids["decoder_start_token_id"] = settings.get("decoder_start_token_id", found.pad_id)
+        ids["decoder_start_token_id"] = start_id(found)  # as training began every row
     return ids
 
 

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from t5x_style.errors import UserError
-from t5x_style.huggingface import registry, safetensors_files, tensor_names
+from t5x_style.huggingface import generation_config, registry, safetensors_files, tensor_names
 from t5x_style.huggingface.safetensors_files import StoredTensor
 from t5x_style.huggingface.weight_map import WeightMap
 
@@ -59,8 +59,8 @@ def open_folder(path: str | Path, config: Any = None) -> Folder:
         (remat, scan, padding of the vocabulary); None: the one that config.json describes.
 
     Raises:
-      UserError: it is no such folder, its architecture is not known, a file is missing, cut off or broken, or a tensor
-        is missing, has no place or another shape than config.json says.
+      UserError: it is no such folder, its architecture is not known, a file is missing, cut off or broken (of those for
+        generation too), or a tensor is missing, has no place or another shape than config.json says.
     """
     folder = Path(path)
     settings = read_settings(folder)
@@ -68,6 +68,7 @@ def open_folder(path: str | Path, config: Any = None) -> Folder:
     family = registry.family(settings, source)
     if "quantization_config" in settings:
         raise UserError(f"{source}: quantised weights are not read; give a folder in bfloat16, float16 or float32")
+    generation_config.read(folder, settings)
     stored = read_headers(folder, registry.class_name(settings, source))
     if hasattr(family, "complete"):
         settings = _understood(lambda: family.complete(settings, stored), source)

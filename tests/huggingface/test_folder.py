@@ -196,6 +196,11 @@ WRONG_FILES = [
     (lambda folder: (folder / "config.json").write_text("{broken"), r"config\.json: not valid JSON"),
     (lambda folder: (folder / "config.json").write_text("[]"), r"config\.json must hold a JSON object"),
     (lambda folder: (folder / "config.json").unlink(), r"it has no config\.json"),
+    (lambda folder: (folder / "generation_config.json").write_text("{"), r"generation_config\.json: not valid JSON"),
+    (
+        lambda folder: (folder / "generation_config.json").write_text('{"top_k": "many"}'),
+        r"generation_config\.json: a setting has a wrong type",
+    ),
     (
         lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"),
         r"only pickled weights.*LlamaForCausalLM\.from_pretrained",

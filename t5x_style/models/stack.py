@@ -95,21 +95,18 @@ class UnstackedSegment(nnx.Module):
         return x_BLD, losses
 
 
+def initialization(config: TransformerConfig) -> dict[str, Any]:
+    """Arguments of a block: how its kernels are drawn."""
+    gain = (2 * len(config.layers)) ** -0.5 if config.init.depth_scaled else 1.0
+    return {"stddev": config.init.stddev, "output_gain": gain}
+
+
 class Trunk(nnx.Module):
     """All segments, in order."""
 
     def __init__(self, config: TransformerConfig, *, policy: DtypePolicy, rngs: nnx.Rngs):
-        gain = (2 * len(config.layers)) ** -0.5 if config.init.depth_scaled else 1.0
-
         def make_block(spec: LayerSpec, layer_rngs: nnx.Rngs) -> Block:
-            return Block(
-                spec,
-                config.embed_dim,
-                policy=policy,
-                rngs=layer_rngs,
-                stddev=config.init.stddev,
-                output_gain=gain,
-            )
+            return Block(spec, config.embed_dim, policy=policy, rngs=layer_rngs, **initialization(config))
 
         self.scan = config.scan
         self.remat = config.remat

@@ -15,7 +15,7 @@ from t5x_style.models.config import DtypePolicy, LayerSpec
 from t5x_style.models.decoder import Transformer
 from t5x_style.models.layers.linear import truncated_normal
 from t5x_style.models.layers.two_stream import Streams, TwoStreamBlock, TwoStreamContext, distance_encodings
-from t5x_style.models.stack import TrunkSegment, rematerialised, unstack
+from t5x_style.models.stack import TrunkSegment, initialization, rematerialised, unstack
 from t5x_style.models.xlnet_config import XLNetConfig
 
 UNUSED = -1  # segment id of a memory slot that holds nothing; padding is 0
@@ -96,18 +96,9 @@ class TwoStreamTrunk(nnx.Module):
     """All segments, in order."""
 
     def __init__(self, config: XLNetConfig, *, policy: DtypePolicy, rngs: nnx.Rngs):
-        gain = (2 * len(config.layers)) ** -0.5 if config.init.depth_scaled else 1.0
-
         def make_block(spec: LayerSpec, layer_rngs: nnx.Rngs) -> Any:
-            return TwoStreamBlock(
-                spec,
-                config.embed_dim,
-                policy=policy,
-                rngs=layer_rngs,
-                stddev=config.init.stddev,
-                output_gain=gain,
-                blind=config.blind,
-            )
+            options = initialization(config) | {"blind": config.blind}
+            return TwoStreamBlock(spec, config.embed_dim, policy=policy, rngs=layer_rngs, **options)
 
         self.scan = config.scan
         self.remat = config.remat

@@ -65,13 +65,10 @@ def write_documents(folder, vocabulary_file, texts):
     )
 
 
-TEXTS = ["the package of this text is numpy", "yes or no", "sum mean norm dot " * 9]
-
-
-def test_real_models_end_to_end(tasks, model_dirs, vocabulary_file, tmp_path):
-    write_documents(tmp_path / "cache", vocabulary_file, TEXTS)
-    run = EvaluationRun(
-        models=(f"base={model_dirs[0]}", f"tuned={model_dirs[1]}"),
+def everything(tmp_path, tasks, models):
+    """A run of the tasks and the documents."""
+    return EvaluationRun(
+        models=tuple(f"{name}={folder}" for name, folder in models.items()),
         output=str(tmp_path / "results.json"),
         tasks=tuple(tasks),
         modules=(),
@@ -81,6 +78,14 @@ def test_real_models_end_to_end(tasks, model_dirs, vocabulary_file, tmp_path):
         max_new_tokens=6,
         batch_size=4,
     )
+
+
+TEXTS = ["the package of this text is numpy", "yes or no", "sum mean norm dot " * 9]
+
+
+def test_real_models_end_to_end(tasks, model_dirs, vocabulary_file, tmp_path):
+    write_documents(tmp_path / "cache", vocabulary_file, TEXTS)
+    run = everything(tmp_path, tasks, {"base": model_dirs[0], "tuned": model_dirs[1]})
     results = evaluate(run)
     assert results == json.loads((tmp_path / "results.json").read_text())
     assert results["order"] == ["base", "tuned"]
@@ -112,17 +117,7 @@ def test_real_models_end_to_end(tasks, model_dirs, vocabulary_file, tmp_path):
 def test_an_exported_folder_has_the_same_results(tasks, model_dirs, vocabulary_file, tmp_path):
     export_model(model_dirs[0], tmp_path / "exported")
     write_documents(tmp_path / "cache", vocabulary_file, TEXTS)
-    run = EvaluationRun(
-        models=(f"native={model_dirs[0]}", f"folder={tmp_path / 'exported'}"),
-        output=str(tmp_path / "results.json"),
-        tasks=tuple(tasks),
-        modules=(),
-        perplexity=("documents",),
-        data_dir=str(tmp_path),
-        length=40,
-        max_new_tokens=6,
-        batch_size=4,
-    )
+    run = everything(tmp_path, tasks, {"native": model_dirs[0], "folder": tmp_path / "exported"})
     found = evaluate(run)["models"]
     assert (found["native"]["step"], found["folder"]["step"]) == (7, 0)
     for name in tasks:

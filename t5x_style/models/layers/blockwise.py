@@ -200,7 +200,7 @@ def _backward(form, saved, d_out):
     z_blocks, delta_blocks = _blocks(normalizers, 3), _blocks(delta, 3)
     d_q = []
     d_k, d_v = _zeros(k_transposed, dtype), _zeros(v_transposed, dtype)  # [B, G, K, S]
-    d_bias = None if bias is None else jnp.zeros(bias.shape, dtype)
+    by_distance: dict[tuple[int, int, int], jax.Array] = {}  # (key start - query start, rows, columns) -> [G, R, L, S]
     for rows, seen in pairs(q.shape[3], k.shape[2], form):
         at, d_rows = rows.start, jnp.zeros((), dtype)
         for columns in seen:
@@ -214,10 +214,10 @@ def _backward(form, saved, d_out):
                 weights = jnp.where(mask, weights, 0)
             d_weights = _product(_rows(d_blocks[at]), v_transposed[columns.start], dtype).reshape(weights.shape)
             d_scores = weights * (d_weights - delta_blocks[at])
-            if d_bias is not None:
-                nearest = columns.start - (rows.stop - 1) + q.shape[3] - 1  # the first distance of this pair
-                sums = _diagonal_sums(d_scores.sum(axis=0))
-                d_bias = d_bias.at[:, :, nearest : nearest + sums.shape[-1]].add(sums)
+            if bias is not None:
+                (d_scores,) = _settled([d_scores])
+                place, added = (columns.start - at, *d_scores.shape[-2:]), d_scores.sum(axis=0)
+                by_distance[place] = by_distance[place] + added if place in by_distance else added
             if form.softcap is not None:
                 d_scores = d_scores * (1 - jnp.square(scores / form.softcap))
             d_scores, weights = _settled([_rows(d_scores.astype(q.dtype)), _rows(weights.astype(v.dtype))])
@@ -225,8 +225,18 @@ def _backward(form, saved, d_out):
             d_k[columns.start] += _product(q_transposed[at], d_scores, dtype)
             d_v[columns.start] += _product(d_transposed[at], weights, dtype)
         d_q.append(d_rows.reshape(q_blocks[at].shape))
-    d_bias = None if d_bias is None else d_bias.astype(bias.dtype)
+    d_bias = None if bias is None else _summed_by_distance(by_distance, bias, q.shape[3])
     return _joined(d_q, 3, q), _joined(_swapped(d_k), 2, k), _joined(_swapped(d_v), 2, v), None, None, d_bias
+
+
+def _summed_by_distance(blocks: dict[tuple[int, int, int], jax.Array], bias: jax.Array, queries: int) -> jax.Array:
+    """The gradient of `bias`: blocks of equal distance were added up, each is summed along its diagonals here."""
+    total = jnp.zeros(bias.shape, next(iter(blocks.values())).dtype)
+    for (offset, rows, _), block in blocks.items():
+        nearest = offset - (rows - 1) + queries - 1  # the first distance of this block
+        sums = _diagonal_sums(block)
+        total = total.at[:, :, nearest : nearest + sums.shape[-1]].add(sums)
+    return total.astype(bias.dtype)
 
 
 def _zeros(blocks: dict[int, jax.Array], dtype: jnp.dtype) -> dict[int, jax.Array]:

@@ -5,10 +5,12 @@
     python benchmarks/models_train_step.py --size quickstart  the quickstart's model, 16 x 256 tokens
     python benchmarks/models_train_step.py --variants         ours alone: scan or not, remat, chunk sizes
 
-Each side runs in processes of its own, in turns, so that neither's threads and allocator disturb the other. Both get
-GLIBC_TUNABLES=glibc.malloc.hugetlb=1 unless the environment says otherwise: without it a step of ours takes 170,000
-page faults (0.2 s of 1.6). Without torch and transformers only ours is measured. On a machine that others use, compare
-the cpu figures (processor time / cores), which waiting does not enter.
+Each side runs in a process of its own, so that neither's threads and allocator disturb the other; they take turns
+step by step, and the ratio is the median over neighbouring steps, so that a processor that slows down meets both. Both
+get the ALLOCATOR below unless the environment says otherwise: memory in huge pages that is kept between steps. By
+default a step of the 34M model takes 170,000 page faults (0.2 s of 1.6); with huge pages alone the kernel takes 0.6 of
+the 3.9 s of processor time of T5's step for them. Torch gains as well. Without torch and transformers only ours is
+measured. On a machine that others use, compare the cpu figures (processor time / cores), which waiting does not enter.
 """
 
 from __future__ import annotations
@@ -36,7 +38,10 @@ SIZES: dict[str, tuple[Any, int, int, int]] = {
     "t5": (t5("small", **FAST), 2, 128, 512),
     "quickstart": (llama(4096, 128, 4, 4, 2, 384, tied_embeddings=True, **FAST), 16, 256, 0),
 }
-ROUNDS = 3
+MISSING = 3  # the exit code of a side whose libraries are not installed
+ALLOCATOR = (
+    "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=68719476736:glibc.malloc.arena_max=1"
+)
 
 
 def draw(size: str) -> tuple[Any, np.ndarray, np.ndarray]:
@@ -114,38 +119,64 @@ def peer(config: Any, tokens: np.ndarray, sources: np.ndarray) -> Callable[[], N
     return run
 
 
+def timed(run: Callable[[], None]) -> tuple[float, float]:
+    """(wall seconds, processor seconds / cores) of one step."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    run()
+    return time.perf_counter() - wall, (time.process_time() - cpu) / (os.cpu_count() or 1)
+
+
 def measure(run: Callable[[], None], repeats: int) -> list[tuple[float, float]]:
-    """(wall seconds, processor seconds / cores) of each step; the first two warm up."""
-    times = []
-    for turn in range(repeats + 2):
-        wall, cpu = time.perf_counter(), time.process_time()
-        run()
-        if turn >= 2:
-            times.append((time.perf_counter() - wall, (time.process_time() - cpu) / (os.cpu_count() or 1)))
-    return times
+    """`timed` of each step, after two to warm up."""
+    return [timed(run) for _ in range(repeats + 2)][2:]
 
 
-def in_process(side: str, size: str, repeats: int) -> list[list[float]] | None:
-    """`measure` of one side in a process of its own; None where a library is missing."""
-    environment = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", **os.environ}
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH")]))
-    command = [sys.executable, __file__, "--side", side, "--size", size, "--repeats", str(repeats)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode == 3:
-        return None
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    return json.loads(done.stdout.splitlines()[-1])
+class Side:
+    """One side in a process of its own, which makes a step whenever it is asked to and sleeps in between."""
+
+    def __init__(self, side: str, size: str):
+        """Starts the process, which makes two steps to warm up."""
+        environment = {"GLIBC_TUNABLES": ALLOCATOR, **os.environ}
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH")]))
+        command = [sys.executable, __file__, "--side", side, "--size", size]
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True)
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._requests, self._answers = self._process.stdin, self._process.stdout
+
+    def ready(self) -> bool:
+        """Whether it can be measured; False where a library is missing."""
+        if self._answers.readline().strip() == "ready":
+            return True
+        if self._process.wait() == MISSING:
+            return False
+        raise SystemExit(f"a side stopped with exit code {self._process.returncode}; see its message above")
+
+    def step(self) -> tuple[float, float]:
+        """(wall seconds, processor seconds / cores) of one step."""
+        self._requests.write("step\n")
+        self._requests.flush()
+        wall, cpu = json.loads(self._answers.readline())
+        return wall, cpu
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._requests.close()
+        self._process.wait()
 
 
-def one_side(side: str, size: str, repeats: int) -> int:
-    """What the processes of `in_process` do: print the times as JSON; exit code 3 where a library is missing."""
+def one_side(side: str, size: str) -> int:
+    """What the process of a `Side` does: a step and a line with its times for every line it reads."""
     config, tokens, sources = draw(size)
     try:
         run = ours(config, tokens, sources) if side == "ours" else peer(config, tokens, sources)
     except ImportError:
-        return 3
-    print(json.dumps(measure(run, repeats)))
+        return MISSING
+    measure(run, 0)
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        print(json.dumps(timed(run)), flush=True)
     return 0
 
 
@@ -173,12 +204,12 @@ def main() -> int:
     """Prints both step times and the ratio line, or our variants."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=SIZES, default="34m")
-    parser.add_argument("--repeats", type=int, default=5, help="steps of each of the three rounds")
+    parser.add_argument("--repeats", type=int, default=20, help="steps of each side")
     parser.add_argument("--variants", action="store_true")
     parser.add_argument("--side", choices=("ours", "peer"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.side:
-        return one_side(arguments.side, arguments.size, arguments.repeats)
+        return one_side(arguments.side, arguments.size)
     from t5x_style.models import parameter_count
 
     config, tokens, sources = draw(arguments.size)
@@ -188,20 +219,21 @@ def main() -> int:
     if arguments.variants:
         variants(arguments.size, arguments.repeats)
         return 0
-    times: dict[str, list] = {"ours": [], "peer": []}
-    for _ in range(ROUNDS):
-        for side, held in times.items():
-            found = in_process(side, arguments.size, arguments.repeats)
-            held.extend(found or [])
-    mine = show("ours", times["ours"], count)
-    if not times["peer"]:
+    sides = [Side(name, arguments.size) for name in ("ours", "peer")]
+    both = [side.ready() for side in sides]
+    turns = [[side.step() for side, there in zip(sides, both) if there] for _ in range(arguments.repeats)]
+    for side in sides:
+        side.close()
+    columns = list(zip(*turns))
+    mine = show("ours", columns[0], count)
+    if not both[1]:
         print("no peer: torch and transformers are missing; make test-parity installs them")
         return 0
-    theirs = show("peer", times["peer"], count)
-    what = f"{arguments.size} training step against transformers torch eager"
+    theirs = show("peer", columns[1], count)
+    low, middle, high = statistics.quantiles([their[0] / our[0] for our, their in turns], n=4)
     print(
-        f"ratio: {mine / theirs:.2f}x ({what}; ours {mine:.0f} tokens/s; peer {theirs:.0f} tokens/s; "
-        f"median of {len(times['ours'])})"
+        f"ratio: {middle:.2f}x ({arguments.size} training step against transformers torch eager; ours {mine:.0f} "
+        f"tokens/s; peer {theirs:.0f} tokens/s; median of {len(turns)} pairs, quartiles {low:.2f} and {high:.2f})"
     )
     return 0
 

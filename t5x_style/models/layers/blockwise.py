@@ -22,6 +22,8 @@ from t5x_style.models.layers import masks
 # grows with the square of their number.
 MIN_BLOCK = 64
 MAX_BLOCKS = 4
+# Where every query sees every key there is nothing to skip; fewer, larger products are faster.
+UNORDERED_KEYS = 1024
 
 _Pair = tuple[jax.Array | None, jax.Array | None]  # of the queries, of the keys
 
@@ -37,10 +39,15 @@ class Form:
     prefix: bool = False
 
 
-def cut(length: int) -> tuple[slice, ...]:
+def cut(length: int, smallest: int = MIN_BLOCK) -> tuple[slice, ...]:
     """Blocks of equal size but for the last. Example: cut(130) is (0:64, 64:128, 128:130)."""
-    size = max(MIN_BLOCK, -(-length // MAX_BLOCKS))
+    size = max(smallest, -(-length // MAX_BLOCKS))
     return tuple(slice(start, min(start + size, length)) for start in range(0, length, size))
+
+
+def cut_keys(length: int, form: Form) -> tuple[slice, ...]:
+    """Blocks of the keys: those of the queries where some pairs are skipped, up to 1,024 keys in one where none is."""
+    return cut(length, MIN_BLOCK if form.causal or form.window is not None else UNORDERED_KEYS)
 
 
 def pairs(queries: int, keys: int, form: Form) -> Iterator[tuple[slice, tuple[slice, ...]]]:
@@ -49,7 +56,7 @@ def pairs(queries: int, keys: int, form: Form) -> Iterator[tuple[slice, tuple[sl
     Example, causal, length 130: 0:64 with (0:64), 64:128 with (0:64, 64:128), 128:130 with all three.
     """
     for rows in cut(queries):
-        yield rows, tuple(columns for columns in cut(keys) if _meet(rows, columns, form))
+        yield rows, tuple(columns for columns in cut_keys(keys, form) if _meet(rows, columns, form))
 
 
 def _meet(rows: slice, columns: slice, form: Form) -> bool:
@@ -108,11 +115,16 @@ def _settled(arrays: list[jax.Array]) -> list[jax.Array]:
     return list(jax.lax.optimization_barrier(tuple(arrays))) if jax.default_backend() == "cpu" else arrays
 
 
-def _blocks(array: jax.Array, axis: int) -> dict[int, jax.Array]:
+def _over_batch(array: jax.Array) -> jax.Array:
+    """The sum along the first axis: on CPU as a product, since XLA's reduction along it takes ten times as long."""
+    if jax.default_backend() != "cpu":
+        return array.sum(axis=0)
+    return jnp.dot(jnp.ones(array.shape[0], array.dtype), array.reshape(array.shape[0], -1)).reshape(array.shape[1:])
+
+
+def _blocks(array: jax.Array, axis: int, places: tuple[slice, ...]) -> dict[int, jax.Array]:
     """start -> block along `axis`."""
-    return {
-        where.start: jax.lax.slice_in_dim(array, where.start, where.stop, axis=axis) for where in cut(array.shape[axis])
-    }
+    return {where.start: jax.lax.slice_in_dim(array, where.start, where.stop, axis=axis) for where in places}
 
 
 def _transposed(blocks: dict[int, jax.Array]) -> dict[int, jax.Array]:
@@ -163,7 +175,9 @@ def _attend(form, q, k, v, segments, prefix, bias):
 
 def _forward(form, q, k, v, segments, prefix, bias):
     dtype = form.softmax_dtype
-    q_blocks, k_transposed, v_blocks = _blocks(q, 3), _transposed(_blocks(k, 2)), _blocks(v, 2)
+    at_queries, at_keys = cut(q.shape[3]), cut_keys(k.shape[2], form)
+    q_blocks, v_blocks = _blocks(q, 3, at_queries), _blocks(v, 2, at_keys)
+    k_transposed = _transposed(_blocks(k, 2, at_keys))
     outputs, normalizers = [], []
     for rows, seen in pairs(q.shape[3], k.shape[2], form):
         scores = []
@@ -193,11 +207,12 @@ def _backward(form, saved, d_out):
     d_out = d_out.astype(v.dtype)
     # sum over keys of weight * d_weight, from the output alone
     delta = jnp.sum(d_out.astype(dtype) * out.astype(dtype), axis=-1, keepdims=True)
-    q_blocks, d_blocks, k_blocks = _blocks(q, 3), _blocks(d_out, 3), _blocks(k, 2)
-    k_transposed, v_transposed = _transposed(k_blocks), _transposed(_blocks(v, 2))
+    at_queries, at_keys = cut(q.shape[3]), cut_keys(k.shape[2], form)
+    q_blocks, d_blocks, k_blocks = _blocks(q, 3, at_queries), _blocks(d_out, 3, at_queries), _blocks(k, 2, at_keys)
+    k_transposed, v_transposed = _transposed(k_blocks), _transposed(_blocks(v, 2, at_keys))
     q_transposed = _transposed({start: _rows(block) for start, block in q_blocks.items()})
     d_transposed = _transposed({start: _rows(block) for start, block in d_blocks.items()})
-    z_blocks, delta_blocks = _blocks(normalizers, 3), _blocks(delta, 3)
+    z_blocks, delta_blocks = _blocks(normalizers, 3, at_queries), _blocks(delta, 3, at_queries)
     d_q = []
     d_k, d_v = _zeros(k_transposed, dtype), _zeros(v_transposed, dtype)  # [B, G, K, S]
     by_distance: dict[tuple[int, int, int], jax.Array] = {}  # (key start - query start, rows, columns) -> [G, R, L, S]
@@ -216,7 +231,7 @@ def _backward(form, saved, d_out):
             d_scores = weights * (d_weights - delta_blocks[at])
             if bias is not None:
                 (d_scores,) = _settled([d_scores])
-                place, added = (columns.start - at, *d_scores.shape[-2:]), d_scores.sum(axis=0)
+                place, added = (columns.start - at, *d_scores.shape[-2:]), _over_batch(d_scores)
                 by_distance[place] = by_distance[place] + added if place in by_distance else added
             if form.softcap is not None:
                 d_scores = d_scores * (1 - jnp.square(scores / form.softcap))

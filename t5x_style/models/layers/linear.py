@@ -79,7 +79,27 @@ class Linear(nnx.Module):
             return jax.lax.dot_general(x, kernel, (contract, ((), ())))
         # One plain matrix product, also for its gradients: XLA's CPU backend takes a tenth longer for the general one.
         leading, width = x.shape[: x.ndim - rank], math.prod(kernel.shape[:rank])
-        return (x.reshape(-1, width) @ kernel.reshape(width, -1)).reshape(*leading, *kernel.shape[rank:])
+        product = _product if jax.default_backend() == "cpu" else jnp.matmul
+        return product(x.reshape(-1, width), kernel.reshape(width, -1)).reshape(*leading, *kernel.shape[rank:])
+
+
+@jax.custom_vjp
+def _product(x_NI: jax.Array, kernel_IO: jax.Array) -> jax.Array:
+    """[N, I] @ [I, O], N tokens."""
+    return x_NI @ kernel_IO
+
+
+def _product_saved(x_NI: jax.Array, kernel_IO: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return x_NI @ kernel_IO, (x_NI, kernel_IO)
+
+
+def _product_gradients(saved: tuple[jax.Array, jax.Array], dy_NO: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """XLA's CPU backend has a faster product for x^T once it is written out: 170 against 140 GFLOP/s."""
+    x_NI, kernel_IO = saved
+    return dy_NO @ kernel_IO.T, jax.lax.optimization_barrier(x_NI.T) @ dy_NO
+
+
+_product.defvjp(_product_saved, _product_gradients)
 
 
 class ExpertLinear(Linear):

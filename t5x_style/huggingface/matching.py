@@ -51,13 +51,24 @@ def match(config: Any, original: Mapping[str, Any] | None = None, model_type: st
     else:
         wanted = model_type
     found = _by_type(config, wanted) if wanted is not None else _first_that_fits(config)
-    return Match(found.family, {**_kept(original, found.settings), **found.settings})
+    return Match(found.family, _merged(original or {}, found, config))
 
 
-def _kept(original: Mapping[str, Any] | None, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of the original that stay: not older forms of what is written anew."""
-    stale = {"rope_scaling", "rope_theta"} if "rope_parameters" in settings else set()
-    return {key: value for key, value in (original or {}).items() if key not in stale}
+def _merged(original: Mapping[str, Any], found: Match, config: Any) -> dict[str, Any]:
+    """What is written anew over the settings of the original, as far as both say the same model."""
+    stale = {"rope_scaling", "rope_theta"} if "rope_parameters" in found.settings else set()
+    merged = {key: value for key, value in original.items() if key not in stale} | found.settings
+    if _holds(found.family, merged, config):
+        return merged
+    # Another name of a setting that has changed, or one that ours is without: only what is no part of the model stays.
+    return {key: value for key, value in original.items() if key.endswith("_token_id")} | found.settings
+
+
+def _holds(family: ModuleType, settings: Mapping[str, Any], config: Any) -> bool:
+    try:
+        return difference(config_of(family, settings, "config.json"), config) is None
+    except UserError:
+        return False
 
 
 def _by_type(config: Any, kind: str) -> Match:

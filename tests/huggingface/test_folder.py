@@ -11,7 +11,7 @@ import pytest
 import safetensors.numpy
 
 from t5x_style.errors import UserError
-from t5x_style.huggingface import load, registry
+from t5x_style.huggingface import load, matching, registry
 from t5x_style.huggingface.folder import is_folder, open_folder
 from t5x_style.huggingface.safetensors_files import create, read_header, shards, write
 
@@ -288,3 +288,14 @@ def test_names_of_settings_in_published_bloom_files():
     published = {"model_type": "bloom", "vocab_size": 90, "n_embed": 24, "n_layer": 2, "num_attention_heads": 4}
     renamed = {"model_type": "bloom", "vocab_size": 90, "hidden_size": 24, "n_layer": 2, "n_head": 4}
     assert bloom.from_config(published) == bloom.from_config(renamed)
+
+
+def test_an_older_name_of_a_changed_setting_does_not_come_back():
+    bloom = registry.family({"model_type": "bloom"})
+    older = {"model_type": "bloom", "vocab_size": 90, "n_embed": 24, "num_hidden_layers": 3, "num_attention_heads": 4}
+    original = {**older, "pad_token_id": 3, "unknown": 5}
+    for name, value, unknown in (("num_hidden_layers", 2, None), ("vocab_size", 91, 5)):
+        changed = bloom.from_config({**original, name: value})
+        found = matching.match(changed, original).settings
+        assert matching.difference(bloom.from_config(found), changed) is None
+        assert (found["pad_token_id"], found.get("unknown")) == (3, unknown)

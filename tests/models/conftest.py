@@ -22,3 +22,8 @@ def small_config(**changes):
 @pytest.fixture
 def make_config():
     return small_config
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compile_quickly(quick_to_compile):
+    """These tests compile many small models."""

@@ -6,6 +6,7 @@ import sys
 
 if __name__ == "__main__":
     os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # see quick_to_compile in tests/conftest.py
     os.environ["JAX_PLATFORMS"] = "cpu"
 
 import jax

@@ -7,9 +7,9 @@
 
 Each side runs in a process of its own, so that neither's threads and allocator disturb the other; they take turns
 step by step, and the ratio is the median over neighbouring steps, so that a processor that slows down meets both. Both
-get the ALLOCATOR below unless the environment says otherwise: memory in huge pages that is kept between steps. By
-default a step of the 34M model takes 170,000 page faults (0.2 s of 1.6); with huge pages alone the kernel takes 0.6 of
-the 3.9 s of processor time of T5's step for them. Torch gains as well. Without torch and transformers only ours is
+get the quickstart's allocator unless the environment says otherwise: memory in huge pages that is kept between steps.
+By default a step of the 34M model takes 170,000 page faults (0.2 s of 1.6); with huge pages alone the kernel takes 0.6
+of the 3.9 s of processor time of T5's step for them. Torch gains as well. Without torch and transformers only ours is
 measured. On a machine that others use, compare the cpu figures (processor time / cores), which waiting does not enter.
 """
 
@@ -30,6 +30,7 @@ import numpy as np
 
 from t5x_style.models.presets.llama import llama
 from t5x_style.models.presets.t5 import t5
+from t5x_style.quickstart.environment import TRAINING
 
 FAST = {"remat": "none", "scan": False}
 # model, rows, decoder tokens a row, encoder tokens a row
@@ -39,9 +40,6 @@ SIZES: dict[str, tuple[Any, int, int, int]] = {
     "quickstart": (llama(4096, 128, 4, 4, 2, 384, tied_embeddings=True, **FAST), 16, 256, 0),
 }
 MISSING = 3  # the exit code of a side whose libraries are not installed
-ALLOCATOR = (
-    "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=68719476736:glibc.malloc.arena_max=1"
-)
 
 
 def draw(size: str) -> tuple[Any, np.ndarray, np.ndarray]:
@@ -136,7 +134,7 @@ class Side:
 
     def __init__(self, side: str, size: str):
         """Starts the process, which makes two steps to warm up."""
-        environment = {"GLIBC_TUNABLES": ALLOCATOR, **os.environ}
+        environment = {**TRAINING, **os.environ}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH")]))
         command = [sys.executable, __file__, "--side", side, "--size", size]
         pipe = subprocess.PIPE
@@ -157,7 +155,10 @@ class Side:
         """(wall seconds, processor seconds / cores) of one step."""
         self._requests.write("step\n")
         self._requests.flush()
-        wall, cpu = json.loads(self._answers.readline())
+        answer = self._answers.readline()
+        if not answer:
+            raise SystemExit(f"a side stopped with exit code {self._process.wait()}; see its message above")
+        wall, cpu = json.loads(answer)
         return wall, cpu
 
     def close(self) -> None:

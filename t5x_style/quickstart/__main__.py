@@ -20,20 +20,10 @@ from rich.console import Console
 
 from t5x_style import files
 from t5x_style.errors import UserError, run_main
+from t5x_style.quickstart import environment
 from t5x_style.quickstart import stages as planned
 
 STATE = "quickstart.json"
-DEFAULTS = {
-    "TF_CPP_MIN_LOG_LEVEL": "3",
-    # Large arrays on huge pages: 9,000 instead of 7,500 tokens/s of training here (docs/performance.md).
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-}
-# Training also keeps its memory between steps instead of returning it to the system: 11,000 tokens/s.
-TRAINING = {
-    "GLIBC_TUNABLES": ":".join(
-        f"glibc.malloc.{name}" for name in ("hugetlb=1", "mmap_max=0", "trim_threshold=68719476736", "arena_max=1")
-    ),
-}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -108,9 +98,9 @@ def run_stages(stages: Sequence[planned.Stage], output: Path, console: Console) 
 
 def _run(stage: planned.Stage) -> None:
     """Runs one command; Ctrl-C reaches it as well, and it is given the time to save."""
-    training = TRAINING if "t5x_style.train" in stage.arguments else {}
-    environment = {**DEFAULTS, **training, **os.environ}
-    process = subprocess.Popen([sys.executable, *stage.arguments], env=environment)
+    training = environment.TRAINING if "t5x_style.train" in stage.arguments else {}
+    variables = {**environment.DEFAULTS, **training, **os.environ}
+    process = subprocess.Popen([sys.executable, *stage.arguments], env=variables)
     try:
         code = process.wait()
     except KeyboardInterrupt:

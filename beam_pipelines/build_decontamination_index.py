@@ -13,8 +13,8 @@ from typing import Any
 from absl import logging
 
 from beam_pipelines.quality.texts import find_files, input_names, read_texts
-from beam_pipelines.web.evaluation_files import fields_of, read_examples
-from beam_pipelines.web.ngram_index import IndexBuilder, read
+from beam_pipelines.web.decontamination.evaluation_files import fields_of, read_examples
+from beam_pipelines.web.decontamination.ngram_index import IndexBuilder, read
 from t5x_style.errors import UserError, run_main
 from t5x_style.files import fingerprint, require_writable
 from t5x_style.progress import track

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from absl import logging
 
-from beam_pipelines.runners import Runner, add_arguments, split_arguments
+from beam_pipelines.jobs.runners import Runner, add_arguments, split_arguments
 from t5x_style import logs
 from t5x_style.errors import UserError, run_main
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from absl import logging
 
-from beam_pipelines import inputs, runners, storage
+from beam_pipelines.files import inputs, storage
+from beam_pipelines.jobs import runners
 from t5x_style import config
 from t5x_style.errors import UserError, run_main
 from t5x_style.files import require_writable

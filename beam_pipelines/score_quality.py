@@ -13,16 +13,16 @@ from typing import Any
 
 from absl import logging
 
-from beam_pipelines import storage
+from beam_pipelines.files import storage
+from beam_pipelines.jobs.runners import Runner
+from beam_pipelines.jobs.units import Job, Unit, distinct_names, file_name, run_job
 from beam_pipelines.quality.buckets import BUCKETS, READERS
-from beam_pipelines.quality.score_unit import ScoreUnit
 from beam_pipelines.quality.texts import find_files
-from beam_pipelines.runners import Runner
-from beam_pipelines.units import Job, Unit, distinct_names, file_name, run_job
-from beam_pipelines.web.decontaminate import ACTIONS, Decontaminate
+from beam_pipelines.web.decontamination.decontaminate import ACTIONS, Decontaminate
 from beam_pipelines.web.document import DocumentStage, configuration
-from beam_pipelines.web.fasttext_quality import FastTextQuality
-from beam_pipelines.web.perplexity import PerplexityBuckets
+from beam_pipelines.web.filters.fasttext_quality import FastTextQuality
+from beam_pipelines.web.filters.perplexity import PerplexityBuckets
+from beam_pipelines.web.score_unit import ScoreUnit
 from beam_pipelines.web.tally import add_signals
 from t5x_style.errors import UserError, run_main
 from t5x_style.files import fingerprint, require_writable

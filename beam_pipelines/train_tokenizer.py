@@ -14,7 +14,7 @@ from typing import Any
 
 from absl import logging
 
-from beam_pipelines import storage
+from beam_pipelines.files import storage
 from beam_pipelines.tokenizers.sampling import find_documents, read_documents, sample_documents
 from beam_pipelines.tokenizers.sentencepiece_bpe import (
     SPECIAL_IDS,

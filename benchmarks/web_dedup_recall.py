@@ -95,8 +95,8 @@ def jaccard(one: frozenset, other: frozenset) -> float:
 
 def recall_bins(pages: Sequence[list[str]], bands: int, rows: int, seed: int = 1) -> list[Bin]:
     """Candidates among (page, variant) pairs by exact similarity, against the formula."""
-    from beam_pipelines.web.minhash import MinHashDedup
-    from beam_pipelines.web.shingles import shingle_set
+    from beam_pipelines.web.dedup.minhash import MinHashDedup
+    from beam_pipelines.web.dedup.shingles import shingle_set
 
     generator = random.Random(seed)
     similarity, met = [], []
@@ -120,10 +120,10 @@ def recall_bins(pages: Sequence[list[str]], bands: int, rows: int, seed: int = 1
 
 def clustered_similarities(pages: Sequence[list[str]], bands: int, rows: int, seed: int = 1) -> list[float]:
     """Exact similarities of all pairs of documents that end in one cluster; the corpus is pages and their variants."""
-    from beam_pipelines.web.clusters import components
-    from beam_pipelines.web.key_edges import equal_key_edges, sort_order
-    from beam_pipelines.web.minhash import MinHashDedup
-    from beam_pipelines.web.shingles import shingle_set
+    from beam_pipelines.web.dedup.clusters import components
+    from beam_pipelines.web.dedup.key_edges import equal_key_edges, sort_order
+    from beam_pipelines.web.dedup.minhash import MinHashDedup
+    from beam_pipelines.web.dedup.shingles import shingle_set
 
     generator, stage = random.Random(seed), MinHashDedup(bands=bands, rows=rows, ngram=NGRAM)
     corpus = []
@@ -154,7 +154,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--shortest", type=int, default=50, help="words that a page must have")
     arguments = parser.parse_args(argv)
 
-    from beam_pipelines.web.words import normalised_words
+    from beam_pipelines.text.words import normalised_words
     from benchmarks.web_filters import read_texts
 
     pages = [normalised_words(text) for text in read_texts(arguments.pages, sys.maxsize)]

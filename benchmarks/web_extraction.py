@@ -24,7 +24,7 @@ from typing import NamedTuple, get_args
 
 import numpy as np
 
-from beam_pipelines.web.extract import DOUBT, Method, extract_page
+from beam_pipelines.web.extraction.extract import DOUBT, Method, extract_page
 from benchmarks.harness import compare, ratio_line
 from benchmarks.web_extraction_fit import SHUFFLINGS, fast_choice, held_out_gain
 from benchmarks.web_extraction_pages import (

@@ -1,4 +1,4 @@
-"""Fits the router of `auto` (beam_pipelines/web/extract_auto.py) and prints the lines to put there.
+"""Fits the router of `auto` (beam_pipelines/web/extraction/extract_auto.py) and prints the lines to put there.
 
     python -m benchmarks.web_extraction_fit [--data FOLDER]
 
@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beam_pipelines.web import extract_auto
+from beam_pipelines.web.extraction import extract_auto
 from benchmarks.web_extraction_pages import DATA, Readings, read_pages, readings
 
 FOLDS, SHUFFLINGS = 10, 4

@@ -73,10 +73,10 @@ def read_texts(patterns: Sequence[str], limit: int) -> list[str]:
     """The main texts of the pages of WARC files, as resiliparse finds them; empty ones are left out."""
     from collections import Counter
 
-    from beam_pipelines import storage
+    from beam_pipelines.files import storage
+    from beam_pipelines.web.archives.read_warc import ReadWarc
     from beam_pipelines.web.document import Page
-    from beam_pipelines.web.extract import extract_page
-    from beam_pipelines.web.read_warc import ReadWarc
+    from beam_pipelines.web.extraction.extract import extract_page
 
     texts = []
     for path in storage.expand(patterns):
@@ -88,11 +88,11 @@ def read_texts(patterns: Sequence[str], limit: int) -> list[str]:
 
 def our_seconds(texts: Sequence[str]) -> dict[str, float]:
     """Processor time of each filter on documents of its own, and of all on shared ones."""
-    from beam_pipelines.web.c4 import C4
     from beam_pipelines.web.document import Document
-    from beam_pipelines.web.fineweb import FineWebQuality
-    from beam_pipelines.web.gopher_quality import GopherQuality
-    from beam_pipelines.web.gopher_repetition import GopherRepetition
+    from beam_pipelines.web.filters.c4 import C4
+    from beam_pipelines.web.filters.fineweb import FineWebQuality
+    from beam_pipelines.web.filters.gopher_quality import GopherQuality
+    from beam_pipelines.web.filters.gopher_repetition import GopherRepetition
 
     stages = dict(zip(FILTERS, (GopherRepetition(), GopherQuality(), C4(), FineWebQuality())))
     seconds = {}

@@ -12,12 +12,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from beam_pipelines.web.c4 import C4
-from beam_pipelines.web.c4 import END_MARKS as C4_END_MARKS
 from beam_pipelines.web.document import Document, Measure, take_measures
-from beam_pipelines.web.fineweb import FineWebQuality
-from beam_pipelines.web.gopher_quality import GopherQuality
-from beam_pipelines.web.gopher_repetition import GopherRepetition, duplicates
+from beam_pipelines.web.filters.c4 import C4
+from beam_pipelines.web.filters.c4 import END_MARKS as C4_END_MARKS
+from beam_pipelines.web.filters.fineweb import FineWebQuality
+from beam_pipelines.web.filters.gopher_quality import GopherQuality
+from beam_pipelines.web.filters.gopher_repetition import GopherRepetition, duplicates
 
 
 class Page(NamedTuple):

@@ -66,8 +66,8 @@ def made_texts(count: int, words: int) -> list[str]:
 
 def our_seconds(texts: Sequence[str], bands: int, rows: int) -> float:
     """Processor time from texts to keys."""
+    from beam_pipelines.web.dedup.minhash import MinHashDedup
     from beam_pipelines.web.document import Document
-    from beam_pipelines.web.minhash import MinHashDedup
 
     stage = MinHashDedup(bands=bands, rows=rows, ngram=NGRAM)
     documents = [Document("", text, "", "", "", "en", 1.0, "{}") for text in texts]

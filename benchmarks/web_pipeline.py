@@ -112,9 +112,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args(argv)
 
-    from beam_pipelines import storage
-    from beam_pipelines.web.language import packaged_model
-    from beam_pipelines.web.read_warc import ReadWarc
+    from beam_pipelines.files import storage
+    from beam_pipelines.web.archives.read_warc import ReadWarc
+    from beam_pipelines.web.text.language import packaged_model
 
     files = storage.expand(arguments.input)
     with tempfile.TemporaryDirectory() as name:
@@ -157,8 +157,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _count_pages(reader: object, files: Sequence[str]) -> int:
     from collections import Counter
 
+    from beam_pipelines.web.archives.read_warc import ReadWarc
     from beam_pipelines.web.document import Page
-    from beam_pipelines.web.read_warc import ReadWarc
 
     assert isinstance(reader, ReadWarc)
     return sum(isinstance(page, Page) for path in files for page in reader.pages(path, path, Counter()))

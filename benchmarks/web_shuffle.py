@@ -36,7 +36,7 @@ RUNNERS = {
 
 def write_key_files(folder: Path, scheme: str, documents: int) -> None:
     """UNITS files of random keys; one document in 50 repeats another."""
-    from beam_pipelines.web.key_edges import write_keys
+    from beam_pipelines.web.dedup.key_edges import write_keys
 
     bands, width, _ = SCHEMES[scheme]
     generator = np.random.default_rng(0)
@@ -64,9 +64,9 @@ def tree_memory() -> int:
 
 def measure(folder: Path, scheme: str, runner_name: str) -> dict[str, float]:
     """Runs the shuffle over the key files in `folder`: seconds and peak bytes above those before it."""
-    from beam_pipelines.runners import Runner
-    from beam_pipelines.units import ShuffleJob, Unit, run_job
-    from beam_pipelines.web.key_edges import EmitKeys, WriteEdges
+    from beam_pipelines.jobs.runners import Runner
+    from beam_pipelines.jobs.units import ShuffleJob, Unit, run_job
+    from beam_pipelines.web.dedup.key_edges import EmitKeys, WriteEdges
 
     bands, width, ranges = SCHEMES[scheme]
     kind, workers = RUNNERS[runner_name]

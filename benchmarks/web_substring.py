@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from beam_pipelines.units import Unit
+from beam_pipelines.jobs.units import Unit
 from beam_pipelines.web.document import Document
 from beam_pipelines.web.substring.repeats import read_repeats
 from beam_pipelines.web.substring.sequences import SequenceWriter, read_index
@@ -166,7 +166,7 @@ def load_texts(pattern: str) -> list[str]:
     """The texts of Parquet documents."""
     import pyarrow.parquet as pq
 
-    from beam_pipelines import storage
+    from beam_pipelines.files import storage
 
     return [
         text

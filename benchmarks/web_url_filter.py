@@ -56,9 +56,10 @@ print(json.dumps(result))
 
 OURS = r"""
 import os
-from beam_pipelines.web import blocklist, url_words
+from beam_pipelines.web.urls import blocklist
+from beam_pipelines.web.urls import url_words
 from beam_pipelines.web.document import Page, take_measures
-from beam_pipelines.web.url_filter import UrlFilter
+from beam_pipelines.web.urls.url_filter import UrlFilter
 blocklist.load("", (), (os.devnull,)), url_words.load()
 def build(path):
     stage = UrlFilter(lists=[path], curated_sources=())
@@ -106,8 +107,8 @@ def build(path):
 
 def write_inputs(folder: Path, domains: int, pages: int) -> None:
     """Made domains and addresses, the same everywhere: one address in ten is blocked, half of them by a parent."""
-    from beam_pipelines.web import url_words
-    from beam_pipelines.web.url_normal import normalise_host
+    from beam_pipelines.web.urls import url_words
+    from beam_pipelines.web.urls.url_normal import normalise_host
 
     generator = random.Random(0)
     with open(folder / "domains", "w") as file:

@@ -10,7 +10,6 @@ import seqio
 import tensorflow as tf
 from absl import logging
 
-from beam_pipelines import storage
 from beam_pipelines.caching.code_version import code_version
 from beam_pipelines.caching.dataset import check_deterministic
 from beam_pipelines.caching.manifests import build_manifest
@@ -18,8 +17,9 @@ from beam_pipelines.caching.registry import get_provider, import_modules, own_mo
 from beam_pipelines.caching.steps import StepPlan, plan_steps
 from beam_pipelines.caching.units import JOB_FOLDER, CacheShard, error_path, unit_name
 from beam_pipelines.caching.vocabularies import describe_features
-from beam_pipelines.runners import LOCAL, Runner
-from beam_pipelines.units import Job, Unit, run_job
+from beam_pipelines.files import storage
+from beam_pipelines.jobs.runners import LOCAL, Runner
+from beam_pipelines.jobs.units import Job, Unit, run_job
 from t5x_style.data.manifest import (
     MANIFEST_FILE,
     Feature,

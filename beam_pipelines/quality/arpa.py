@@ -18,7 +18,7 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from beam_pipelines import storage
+from beam_pipelines.files import storage
 from beam_pipelines.quality.kneser_ney import Level
 from t5x_style.errors import UserError
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from beam_pipelines import storage
+from beam_pipelines.files import storage
 from beam_pipelines.quality import reader
 from beam_pipelines.quality.card import read_card
 from beam_pipelines.quality.text_form import Sentences

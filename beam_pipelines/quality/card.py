@@ -13,7 +13,7 @@ from typing import Any
 
 from absl import logging
 
-from beam_pipelines import storage
+from beam_pipelines.files import storage
 from t5x_style.errors import UserError
 from t5x_style.files import file_sha256, read_json
 

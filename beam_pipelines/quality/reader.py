@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from beam_pipelines import storage
+from beam_pipelines.files import storage
 from beam_pipelines.quality import arpa
 from beam_pipelines.quality.counting import SYMBOLS
 from t5x_style.errors import UserError

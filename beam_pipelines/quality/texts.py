@@ -12,7 +12,7 @@ from typing import IO, Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from beam_pipelines import storage
+from beam_pipelines.files import storage
 from t5x_style.errors import UserError
 
 ROWS_PER_BATCH = 1000

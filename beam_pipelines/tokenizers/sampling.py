@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from beam_pipelines import storage
+from beam_pipelines.files import storage
 from t5x_style.errors import UserError
 from tasks.splits import split_of_document, stable_hash
 

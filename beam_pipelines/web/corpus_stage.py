@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, NamedTuple, Protocol, runtime_checkable
 
-from beam_pipelines.runners import Runner
-from beam_pipelines.units import Job, ShuffleJob, Unit, run_job
+from beam_pipelines.jobs.runners import Runner
+from beam_pipelines.jobs.units import Job, ShuffleJob, Unit, run_job
 from beam_pipelines.web.document import Document, Outcome, Stage
 
 

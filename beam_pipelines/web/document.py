@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from beam_pipelines.web.words import normalised_words, split_words
+from beam_pipelines.text.words import normalised_words, split_words
 
 
 class Verdict(NamedTuple):

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from beam_pipelines import storage
-from beam_pipelines.units import Unit, write_result
-from beam_pipelines.web.samples import Picks
+from beam_pipelines.files import storage
+from beam_pipelines.jobs.units import Unit, write_result
+from beam_pipelines.web.report.samples import Picks
 from beam_pipelines.web.tally import add_signals
 
 

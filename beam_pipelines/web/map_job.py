@@ -12,11 +12,12 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from beam_pipelines import storage
-from beam_pipelines.stage_error import naming
-from beam_pipelines.units import Unit, write_result
+from beam_pipelines.files import storage
+from beam_pipelines.jobs.stage_error import naming
+from beam_pipelines.jobs.units import Unit, write_result
 from beam_pipelines.web import parquet
-from beam_pipelines.web.archive_records import ReadFailed
+from beam_pipelines.web.archives.archive_records import ReadFailed
+from beam_pipelines.web.archives.read_warc import ReadWarc
 from beam_pipelines.web.corpus_stage import CorpusStage
 from beam_pipelines.web.document import (
     Document,
@@ -28,10 +29,9 @@ from beam_pipelines.web.document import (
     Verdict,
     take_measures,
 )
-from beam_pipelines.web.extract import Extract, to_document
-from beam_pipelines.web.extract_process import ExtractProcess
-from beam_pipelines.web.read_warc import ReadWarc
-from beam_pipelines.web.samples import Candidates
+from beam_pipelines.web.extraction.extract import Extract, to_document
+from beam_pipelines.web.extraction.extract_process import ExtractProcess
+from beam_pipelines.web.report.samples import Candidates
 from beam_pipelines.web.tally import Tally
 from t5x_style.errors import UserError
 

@@ -9,7 +9,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from beam_pipelines import storage
+from beam_pipelines.files import storage
 from beam_pipelines.web.document import Document, Unreadable, Verdict
 
 DOCUMENTS = pa.schema(

@@ -23,16 +23,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from beam_pipelines import storage
-from beam_pipelines.runners import Runner
-from beam_pipelines.units import Job, Unit, distinct_names, file_name, run_job
+from beam_pipelines.files import storage
+from beam_pipelines.jobs.runners import Runner
+from beam_pipelines.jobs.units import Job, Unit, distinct_names, file_name, run_job
 from beam_pipelines.web.corpus_stage import Corpus, CorpusStage, Findings
 from beam_pipelines.web.document import DocumentStage, configuration
 from beam_pipelines.web.funnel import CountFiles, funnel
 from beam_pipelines.web.map_job import MapUnit
 from beam_pipelines.web.recipe import CleanWeb
 from beam_pipelines.web.report import write_report
-from beam_pipelines.web.samples import Picks, fetch
+from beam_pipelines.web.report.samples import Picks, fetch
 from t5x_style.errors import UserError
 from t5x_style.files import fingerprint
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from beam_pipelines.web.archives.read_warc import ReadWarc
 from beam_pipelines.web.corpus_stage import CorpusStage
 from beam_pipelines.web.document import DocumentStage, PageStage, Stage, configuration
-from beam_pipelines.web.extract import Extract
-from beam_pipelines.web.read_warc import ReadWarc
+from beam_pipelines.web.extraction.extract import Extract
 from t5x_style.errors import UserError
 
 

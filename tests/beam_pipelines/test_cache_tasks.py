@@ -18,7 +18,7 @@ from beam_pipelines import cache_tasks  # noqa: E402
 from beam_pipelines.caching import cache as driver  # noqa: E402
 from beam_pipelines.caching.manifests import merge_histograms  # noqa: E402
 from beam_pipelines.caching.steps import plan_steps  # noqa: E402
-from beam_pipelines.runners import Runner  # noqa: E402
+from beam_pipelines.jobs.runners import Runner  # noqa: E402
 from t5x_style.data.examples import decode_example  # noqa: E402
 from t5x_style.data.manifest import LengthHistogram, read_manifest, read_mixture  # noqa: E402
 from t5x_style.errors import UserError  # noqa: E402

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from beam_pipelines import storage
+from beam_pipelines.files import storage
 
 
 def write_report(output: str) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from absl import logging
 
-from beam_pipelines import storage
+from beam_pipelines.files import storage
 from beam_pipelines.web.report import write_report
 from t5x_style.errors import UserError, run_main
 

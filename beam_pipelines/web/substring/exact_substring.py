@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
 
+from beam_pipelines.text.words import word_spans
 from beam_pipelines.web.corpus_stage import Corpus, Findings
 from beam_pipelines.web.document import Document, Outcome
 from beam_pipelines.web.substring.cut import cut_outcome
@@ -13,7 +14,6 @@ from beam_pipelines.web.substring.repeats import FIRST, NONE
 from beam_pipelines.web.substring.search import AUTO, METHODS, Search, check_parameters
 from beam_pipelines.web.substring.sequences import SequenceWriter
 from beam_pipelines.web.substring.spans import Span, read_spans
-from beam_pipelines.web.words import word_spans
 from t5x_style.errors import UserError
 
 

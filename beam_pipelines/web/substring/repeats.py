@@ -19,7 +19,7 @@ from typing import IO
 
 import numpy as np
 
-from beam_pipelines import storage
+from beam_pipelines.files import storage
 
 FIRST, NONE = "first", "none"
 REPEAT = np.dtype([("window", np.uint64), ("copy", np.uint64)])  # a repeat and the first window that is the same

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from beam_pipelines import storage
-from beam_pipelines.units import Job, Unit, run_job
+from beam_pipelines.files import storage
+from beam_pipelines.jobs.units import Job, Unit, run_job
 from beam_pipelines.web.corpus_stage import Corpus, Findings
 from beam_pipelines.web.substring.spans import GatherSpans
 from beam_pipelines.web.substring.suffix_array import FindBySuffixArray, memory_of

@@ -21,7 +21,7 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from beam_pipelines import storage
+from beam_pipelines.files import storage
 from beam_pipelines.web.document import Document
 from t5x_style.errors import UserError
 

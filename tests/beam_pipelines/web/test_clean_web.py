@@ -6,18 +6,19 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from beam_pipelines import clean_web, storage
-from beam_pipelines.runners import Runner
+from beam_pipelines import clean_web
+from beam_pipelines.files import storage
+from beam_pipelines.jobs.runners import Runner
 from beam_pipelines.web import pipeline
-from beam_pipelines.web.exact_dedup import ExactDedup
-from beam_pipelines.web.extract import Extract
-from beam_pipelines.web.gopher_quality import GopherQuality
-from beam_pipelines.web.gopher_repetition import GopherRepetition
-from beam_pipelines.web.language import Language
-from beam_pipelines.web.minhash import MinHashDedup
+from beam_pipelines.web.archives.read_warc import ReadWarc
+from beam_pipelines.web.dedup.exact_dedup import ExactDedup
+from beam_pipelines.web.dedup.minhash import MinHashDedup
+from beam_pipelines.web.extraction.extract import Extract
+from beam_pipelines.web.filters.gopher_quality import GopherQuality
+from beam_pipelines.web.filters.gopher_repetition import GopherRepetition
 from beam_pipelines.web.parquet import DOCUMENTS, REJECTED
-from beam_pipelines.web.read_warc import ReadWarc
 from beam_pipelines.web.recipe import CleanWeb
+from beam_pipelines.web.text.language import Language
 
 
 def recipe(**quality) -> CleanWeb:

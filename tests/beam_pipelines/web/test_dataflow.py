@@ -15,8 +15,9 @@ from apache_beam.runners.dataflow.dataflow_runner import DataflowRunner
 from apache_beam.runners.pipeline_utils import group_by_key_input_visitor
 from apache_beam.transforms.environments import DockerEnvironment
 
-from beam_pipelines import runners, storage
-from beam_pipelines.runners import Runner, split_arguments
+from beam_pipelines.files import storage
+from beam_pipelines.jobs import runners
+from beam_pipelines.jobs.runners import Runner, split_arguments
 from beam_pipelines.web import pipeline
 from beam_pipelines.web.recipe import CleanWeb
 from t5x_style import config

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from beam_pipelines import storage
+from beam_pipelines.files import storage
 from beam_pipelines.web import parquet
 from beam_pipelines.web.document import Document
 

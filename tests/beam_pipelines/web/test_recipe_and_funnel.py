@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 import pytest
 
+from beam_pipelines.web.archives.read_warc import ReadWarc
+from beam_pipelines.web.dedup.exact_dedup import ExactDedup
+from beam_pipelines.web.dedup.minhash import MinHashDedup
 from beam_pipelines.web.document import Measure, Page
-from beam_pipelines.web.exact_dedup import ExactDedup
-from beam_pipelines.web.extract import Extract
+from beam_pipelines.web.extraction.extract import Extract
+from beam_pipelines.web.filters.gopher_quality import GopherQuality
 from beam_pipelines.web.funnel import check, funnel
-from beam_pipelines.web.gopher_quality import GopherQuality
-from beam_pipelines.web.language import Language
-from beam_pipelines.web.minhash import MinHashDedup
-from beam_pipelines.web.read_warc import ReadWarc
 from beam_pipelines.web.recipe import CleanWeb
-from beam_pipelines.web.samples import Candidates, Picks
+from beam_pipelines.web.report.samples import Candidates, Picks
+from beam_pipelines.web.text.language import Language
 from t5x_style.errors import UserError
 
 

@@ -1,0 +1,1 @@
+"""Pure functions of text: words, sentences, repeated n-grams."""

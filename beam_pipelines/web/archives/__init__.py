@@ -1,0 +1,1 @@
+"""Reading WARC, ARC and WET files: records, payloads, encodings."""

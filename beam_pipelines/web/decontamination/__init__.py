@@ -1,0 +1,1 @@
+"""Taking out what evaluation sets contain."""

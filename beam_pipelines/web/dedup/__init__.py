@@ -1,0 +1,1 @@
+"""Stages that keep one of several equal or similar documents."""

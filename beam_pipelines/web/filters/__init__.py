@@ -1,0 +1,1 @@
+"""Stages that keep or drop one document by its quality."""

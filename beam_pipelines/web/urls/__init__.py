@@ -1,0 +1,1 @@
+"""Which addresses are wanted: blocklists, words, curated sources, one form of every address."""

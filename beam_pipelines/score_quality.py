@@ -14,8 +14,9 @@ from typing import Any
 from absl import logging
 
 from beam_pipelines.files import storage
+from beam_pipelines.jobs.run_job import Job, run_job
 from beam_pipelines.jobs.runners import Runner
-from beam_pipelines.jobs.units import Job, Unit, distinct_names, file_name, run_job
+from beam_pipelines.jobs.unit import Unit, distinct_names, file_name
 from beam_pipelines.quality.buckets import BUCKETS, READERS
 from beam_pipelines.quality.texts import find_files
 from beam_pipelines.web.decontamination.decontaminate import ACTIONS, Decontaminate

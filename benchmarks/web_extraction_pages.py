@@ -18,9 +18,10 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from beam_pipelines.text.valid_text import valid_text
 from beam_pipelines.web.archives.encoding import decode
 from beam_pipelines.web.archives.read_warc import ReadWarc
-from beam_pipelines.web.document import Page, valid_text
+from beam_pipelines.web.document import Page
 from beam_pipelines.web.extraction import extract_auto, extractors
 
 DATA = Path(os.environ.get("T5X_STYLE_TEST_DATA", Path(__file__).parents[2] / "shared" / "data")) / "web"

@@ -64,8 +64,9 @@ def tree_memory() -> int:
 
 def measure(folder: Path, scheme: str, runner_name: str) -> dict[str, float]:
     """Runs the shuffle over the key files in `folder`: seconds and peak bytes above those before it."""
+    from beam_pipelines.jobs.run_job import ShuffleJob, run_job
     from beam_pipelines.jobs.runners import Runner
-    from beam_pipelines.jobs.units import ShuffleJob, Unit, run_job
+    from beam_pipelines.jobs.unit import Unit
     from beam_pipelines.web.dedup.key_edges import EmitKeys, WriteEdges
 
     bands, width, ranges = SCHEMES[scheme]

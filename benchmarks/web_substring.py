@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from beam_pipelines.jobs.units import Unit
+from beam_pipelines.jobs.unit import Unit
 from beam_pipelines.web.document import Document
 from beam_pipelines.web.substring.repeats import read_repeats
 from beam_pipelines.web.substring.sequences import SequenceWriter, read_index

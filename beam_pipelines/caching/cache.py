@@ -18,8 +18,9 @@ from beam_pipelines.caching.steps import StepPlan, plan_steps
 from beam_pipelines.caching.units import JOB_FOLDER, CacheShard, error_path, unit_name
 from beam_pipelines.caching.vocabularies import describe_features
 from beam_pipelines.files import storage
+from beam_pipelines.jobs.run_job import Job, run_job
 from beam_pipelines.jobs.runners import LOCAL, Runner
-from beam_pipelines.jobs.units import Job, Unit, run_job
+from beam_pipelines.jobs.unit import Unit
 from t5x_style.data.manifest import (
     MANIFEST_FILE,
     Feature,

@@ -15,7 +15,7 @@ from beam_pipelines.caching.dataset import cached_dataset
 from beam_pipelines.caching.registry import get_provider, import_modules
 from beam_pipelines.caching.steps import plan_steps
 from beam_pipelines.files import storage
-from beam_pipelines.jobs.units import Unit, file_name, write_result
+from beam_pipelines.jobs.unit import Unit, file_name, write_result
 from t5x_style.data.manifest import LengthHistogram
 from t5x_style.data.shards import shard_name, write_shard
 from t5x_style.errors import UserError

@@ -14,14 +14,11 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from beam_pipelines.files import storage
-
-if TYPE_CHECKING:
-    from beam_pipelines.jobs.units import Unit
+from beam_pipelines.jobs.unit import Unit
 
 Block = tuple[int, bytes]
 _BLOCKS, _INDEX = ".blocks", ".index"

@@ -10,12 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from beam_pipelines.files import storage
-
-if TYPE_CHECKING:
-    from beam_pipelines.jobs.units import Unit
+from beam_pipelines.jobs.unit import Unit
 
 CHUNK_UNITS = 1000  # a file of about 200 kB
 
@@ -64,8 +62,6 @@ def store_units(units: Sequence[Unit], folder: str) -> list[str]:
 
 def load_batches(path: str) -> list[list[Unit]]:
     """The units of one file, each a batch of its own (see `Runner.batches`)."""
-    from beam_pipelines.jobs.units import Unit
-
     with storage.open_read(path) as file:
         return [[Unit(*values)] for values in json.load(file)]
 

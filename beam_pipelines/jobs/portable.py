@@ -19,8 +19,8 @@ from apache_beam.transforms.util import _IdentityWindowFn
 from apache_beam.transforms.window import GlobalWindows
 
 from beam_pipelines.jobs.job_files import load_batches
-from beam_pipelines.jobs.runners import call_batch
-from beam_pipelines.jobs.units import Unit
+from beam_pipelines.jobs.unit import Unit
+from beam_pipelines.jobs.worker_pool import call_batch
 
 Work = Sequence[Sequence[Unit]] | Sequence[str]  # batches of units, or files that hold them
 _PRIMITIVES = (beam.ParDo, beam.GroupByKey, beam.Flatten, beam.Impulse, beam.Create, beam.WindowInto)

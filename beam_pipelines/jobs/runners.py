@@ -12,31 +12,22 @@ import argparse
 import contextlib
 import logging as standard_logging
 import os
-import signal
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from functools import lru_cache
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from absl import logging
 
 from beam_pipelines.files import storage
-from beam_pipelines.jobs import file_shuffle, job_files
+from beam_pipelines.jobs import file_shuffle, job_files, worker_pool
 from beam_pipelines.jobs.stage_error import StageError
+from beam_pipelines.jobs.unit import Unit
 from t5x_style.errors import UserError
-
-if TYPE_CHECKING:
-    from beam_pipelines.jobs.units import Unit
 
 LOCAL, DASK = "local", "dask"
 _LOCAL_NAMES = {"local", "directrunner", "fnapirunner", "bundlebaseddirectrunner"}
 _RUNNER_CLASSES = {LOCAL: "FnApiRunner", DASK: "apache_beam.runners.dask.dask_runner.DaskRunner"}
-_POOL: ProcessPoolExecutor | None = None  # the driver's worker processes while a local runner is open
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -128,7 +119,7 @@ class Runner:
             _require_dataflow()
         beam_address = any(option.startswith("--dask_client_address") for option in self._options)
         if self.kind == LOCAL and self._workers > 1:
-            self._stack.enter_context(_open_pool(self._workers))
+            self._stack.enter_context(worker_pool.open_pool(self._workers))
         elif self.kind == DASK and not beam_address:
             address = self._stack.enter_context(_dask_cluster(self._workers))
             self._options.append(f"--dask_client_address={address}")
@@ -148,7 +139,7 @@ class Runner:
 
     def batches(self, units: Sequence[Unit]) -> list[list[Unit]]:
         """The graph's elements: one unit each, or all units together where the local pool takes them apart."""
-        return [list(units)] if self.kind == LOCAL and _POOL is not None else [[unit] for unit in units]
+        return [list(units)] if self.kind == LOCAL and worker_pool.is_open() else [[unit] for unit in units]
 
     def run_units(self, label: str, units: Sequence[Unit], function: Callable[[Unit], None], folder: str) -> None:
         """One map job: `function` is called once for every unit, in any order, on any worker.
@@ -190,7 +181,6 @@ class Runner:
         """
         import_beam()
         from beam_pipelines.jobs import portable
-        from beam_pipelines.jobs.units import Unit
 
         if self.kind == LOCAL:
             with file_shuffle.folder(folder) as blocks:
@@ -276,73 +266,6 @@ def _raise_original(error: BaseException) -> None:
         seen = seen.__cause__ or seen.__context__
     if original is not None:
         raise original.with_traceback(None)
-
-
-def call_batch(function: Callable[[Unit], None], batch: Sequence[Unit]) -> list[int]:
-    """Calls `function` for each unit of a batch, in the driver's pool where one is open; returns [their number]."""
-    if _POOL is None or len(batch) == 1:
-        for unit in batch:
-            function(unit)
-    else:
-        import cloudpickle  # Beam's own pickler: takes functions that a Beam graph takes
-
-        pickled = cloudpickle.dumps(function)
-        futures = [_POOL.submit(_call_pickled, pickled, unit) for unit in batch]
-        done, waiting = wait(futures, return_when=FIRST_EXCEPTION)
-        for future in waiting:
-            future.cancel()
-        for future in done:
-            try:
-                future.result()
-            except BrokenProcessPool as error:
-                raise UserError(
-                    "a worker process was killed, most often because memory ran out; "
-                    "run the same command again to continue, with fewer --workers"
-                ) from error
-    return [len(batch)]
-
-
-def _call_pickled(function: bytes, unit: Unit) -> None:
-    _unpickled(function)(unit)
-
-
-@lru_cache(maxsize=1)
-def _unpickled(function: bytes) -> Callable[[Unit], None]:
-    import pickle
-
-    return pickle.loads(function)
-
-
-@contextlib.contextmanager
-def _open_pool(workers: int) -> Iterator[None]:
-    """Worker processes for the length of the block; on an exception they are ended at once."""
-    import multiprocessing
-
-    global _POOL
-    assert _POOL is None, "one local runner at a time"
-    context = multiprocessing.get_context("spawn")  # a fork of a process with threads can deadlock
-    pool = _POOL = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(os.getpid(),))
-    try:
-        yield
-    except BaseException:
-        for process in list((pool._processes or {}).values()):
-            process.terminate()
-        raise
-    finally:
-        _POOL = None
-        pool.shutdown(cancel_futures=True)
-
-
-def _start_worker(driver: int) -> None:
-    """In a pool worker: Ctrl-C is the driver's to handle, and a worker must not outlive a killed driver."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def watch() -> None:
-        while os.getppid() == driver:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextlib.contextmanager

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from beam_pipelines.text.valid_text import valid_text
 from beam_pipelines.text.words import normalised_words
-from beam_pipelines.web.document import valid_text
 from t5x_style.errors import UserError
 
 _SPACES = re.compile(r"\s+")

@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, NamedTuple, Protocol, runtime_checkable
 
+from beam_pipelines.jobs.run_job import Job, ShuffleJob, run_job
 from beam_pipelines.jobs.runners import Runner
-from beam_pipelines.jobs.units import Job, ShuffleJob, Unit, run_job
+from beam_pipelines.jobs.unit import Unit
 from beam_pipelines.web.document import Document, Outcome, Stage
 
 

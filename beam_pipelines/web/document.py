@@ -212,17 +212,6 @@ def record_id(file: str, offset: int) -> str:
     return hashlib.blake2b(f"{file}\0{offset}".encode(), digest_size=16).hexdigest()
 
 
-def valid_text(text: str) -> str:
-    """`text` without what UTF-8 cannot hold (lone surrogates become `?`) and without NUL bytes."""
-    if "\0" in text:
-        text = text.replace("\0", "")
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        text = text.encode("utf-8", "replace").decode("utf-8")
-    return text
-
-
 def configuration(stage: Any) -> Mapping[str, Any]:
     """A stage's parameters and its class as JSON-like values, equal exactly when the stages are."""
     fields = {field.name: _plain(getattr(stage, field.name)) for field in dataclasses.fields(stage)}

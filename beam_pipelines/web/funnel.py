@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from beam_pipelines.files import storage
-from beam_pipelines.jobs.units import Unit, write_result
+from beam_pipelines.jobs.unit import Unit, write_result
 from beam_pipelines.web.report.samples import Picks
 from beam_pipelines.web.tally import add_signals
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from beam_pipelines.files import storage
 from beam_pipelines.jobs.stage_error import naming
-from beam_pipelines.jobs.units import Unit, write_result
+from beam_pipelines.jobs.unit import Unit, write_result
 from beam_pipelines.web import parquet
 from beam_pipelines.web.archives.archive_records import ReadFailed
 from beam_pipelines.web.archives.read_warc import ReadWarc

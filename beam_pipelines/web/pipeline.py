@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from beam_pipelines.files import storage
+from beam_pipelines.jobs.run_job import Job, run_job
 from beam_pipelines.jobs.runners import Runner
-from beam_pipelines.jobs.units import Job, Unit, distinct_names, file_name, run_job
+from beam_pipelines.jobs.unit import Unit, distinct_names, file_name
 from beam_pipelines.web.corpus_stage import Corpus, CorpusStage, Findings
 from beam_pipelines.web.document import DocumentStage, configuration
 from beam_pipelines.web.funnel import CountFiles, funnel

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from beam_pipelines.files import storage
-from beam_pipelines.jobs.units import Unit, write_result
+from beam_pipelines.jobs.unit import Unit, write_result
 from beam_pipelines.web import parquet
 from beam_pipelines.web.document import Document, DocumentStage
 from beam_pipelines.web.tally import Tally

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from beam_pipelines.files import storage
+from beam_pipelines.text.valid_text import valid_text
 from beam_pipelines.web.archives.archive_entry import BROKEN, Entry
 from beam_pipelines.web.archives.archive_records import Broken, archive_records
 from beam_pipelines.web.archives.payload import HTML_TYPES, content_type, decoded
-from beam_pipelines.web.document import Page, Unreadable, record_id, valid_text
+from beam_pipelines.web.document import Page, Unreadable, record_id
 from t5x_style.errors import UserError
 
 PAGE_RECORDS = frozenset({"response", "resource", "conversion"})

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from beam_pipelines.files import storage
-from beam_pipelines.jobs.units import ShuffleJob, Unit, run_job, write_result
+from beam_pipelines.jobs.run_job import ShuffleJob, run_job
+from beam_pipelines.jobs.unit import Unit, write_result
 from beam_pipelines.web.corpus_stage import Corpus
 from beam_pipelines.web.dedup.hashing import mix, range_of
 from beam_pipelines.web.dedup.key_edges import EARLIER, ROW_BITS, read_edges, write_edges

@@ -25,7 +25,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_pipelines.files import storage
-from beam_pipelines.jobs.units import Job, Unit, file_name, run_job, write_result
+from beam_pipelines.jobs.run_job import Job, run_job
+from beam_pipelines.jobs.unit import Unit, file_name, write_result
 from beam_pipelines.web.corpus_stage import Corpus, Findings
 from beam_pipelines.web.dedup.cluster_rounds import Rounds
 from beam_pipelines.web.dedup.key_edges import EARLIER, ROW_BITS, read_edges

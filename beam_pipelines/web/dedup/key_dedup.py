@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from beam_pipelines.jobs.units import Unit
+from beam_pipelines.jobs.unit import Unit
 from beam_pipelines.web.corpus_stage import Corpus, Findings
 from beam_pipelines.web.dedup.clusters import Edges, find_clusters, read_drops
 from beam_pipelines.web.dedup.key_edges import EmitKeys, WriteEdges, write_keys

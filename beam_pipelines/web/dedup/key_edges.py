@@ -13,7 +13,7 @@ from typing import IO
 import numpy as np
 
 from beam_pipelines.files import storage
-from beam_pipelines.jobs.units import Unit, write_result
+from beam_pipelines.jobs.unit import Unit, write_result
 from beam_pipelines.web.dedup.hashing import range_of
 
 ROW_BITS = np.uint64(32)

@@ -15,7 +15,7 @@ import numpy as np
 from absl import logging
 
 from beam_pipelines.files import storage
-from beam_pipelines.jobs.units import Unit
+from beam_pipelines.jobs.unit import Unit
 from beam_pipelines.web.corpus_stage import Corpus, Findings
 from beam_pipelines.web.dedup.hashing import text_hashes
 from beam_pipelines.web.dedup.key_dedup import MAX_EDGES_IN_MEMORY, KeyDedup, check_positive

@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
+from beam_pipelines.text.valid_text import valid_text
 from beam_pipelines.web.archives.encoding import decode
-from beam_pipelines.web.document import Document, Page, Verdict, valid_text
+from beam_pipelines.web.document import Document, Page, Verdict
 from beam_pipelines.web.extraction import extract_auto, extractors
 from t5x_style.errors import UserError
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from beam_pipelines.files import storage
-from beam_pipelines.jobs.units import Job, Unit, run_job
+from beam_pipelines.jobs.run_job import Job, run_job
+from beam_pipelines.jobs.unit import Unit
 from beam_pipelines.web.corpus_stage import Corpus, Findings
 from beam_pipelines.web.substring.spans import GatherSpans
 from beam_pipelines.web.substring.suffix_array import FindBySuffixArray, memory_of

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from beam_pipelines.files import storage
-from beam_pipelines.jobs.units import Unit, write_result
+from beam_pipelines.jobs.unit import Unit, write_result
 from beam_pipelines.web.substring.repeats import PLACE, UNIT_BITS, read_repeats
 from beam_pipelines.web.substring.sequences import read_index
 from t5x_style.files import fingerprint

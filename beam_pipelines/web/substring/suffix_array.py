@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from beam_pipelines.files import storage
-from beam_pipelines.jobs.units import Unit, write_result
+from beam_pipelines.jobs.unit import Unit, write_result
 from beam_pipelines.web.substring.repeats import FIRST, REPEAT, UNIT_BITS, whole_windows, write_repeats
 from beam_pipelines.web.substring.sequences import read_segments
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from beam_pipelines.quality.card import model_identity, require_model
-from beam_pipelines.web.document import Document, Measure, Outcome, Verdict, take_measures, valid_text
+from beam_pipelines.text.valid_text import valid_text
+from beam_pipelines.web.document import Document, Measure, Outcome, Verdict, take_measures
 from t5x_style.errors import UserError
 
 # The model's languages, ISO 639 codes where there are some.

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from beam_pipelines.files import storage
 from beam_pipelines.jobs.runners import Runner
-from beam_pipelines.jobs.units import Unit
+from beam_pipelines.jobs.unit import Unit
 from beam_pipelines.web.archives.read_warc import ReadWarc
 from beam_pipelines.web.corpus_stage import Corpus
 from beam_pipelines.web.dedup.cluster_rounds import Rounds, large_star, small_star

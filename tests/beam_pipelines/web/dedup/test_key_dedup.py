@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beam_pipelines.files import storage
-from beam_pipelines.jobs.units import Unit
+from beam_pipelines.jobs.unit import Unit
 from beam_pipelines.web.corpus_stage import CorpusStage
 from beam_pipelines.web.dedup import key_dedup as dedup
 from beam_pipelines.web.dedup.clusters import components

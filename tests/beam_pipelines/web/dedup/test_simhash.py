@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beam_pipelines.jobs.units import Unit
+from beam_pipelines.jobs.unit import Unit
 from beam_pipelines.web.corpus_stage import CorpusStage
 from beam_pipelines.web.dedup.clusters import components
 from beam_pipelines.web.dedup.hashing import mix

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beam_pipelines.web.document import Page, valid_text
+from beam_pipelines.text.valid_text import valid_text
+from beam_pipelines.web.document import Page
 from beam_pipelines.web.extraction.extract import (
     Extract,
     Extracted,

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from beam_pipelines.jobs.runners import Runner
-from beam_pipelines.jobs.units import Unit
+from beam_pipelines.jobs.unit import Unit
 from beam_pipelines.web.corpus_stage import Corpus
 from beam_pipelines.web.document import KEEP, Document
 from beam_pipelines.web.substring import spans, windows

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from beam_pipelines.jobs.units import Unit
+from beam_pipelines.jobs.unit import Unit
 from beam_pipelines.web.document import Document
 from beam_pipelines.web.substring import sequences, suffix_array, windows
 from beam_pipelines.web.substring.repeats import PLACE, UNIT_BITS, read_repeats, whole_windows

@@ -11,7 +11,7 @@ import pytest
 
 from beam_pipelines.jobs import runners
 from beam_pipelines.jobs.runners import Runner, split_arguments
-from beam_pipelines.jobs.units import Unit
+from beam_pipelines.jobs.unit import Unit
 from t5x_style.errors import UserError
 
 
@@ -62,7 +62,7 @@ def test_the_direct_runner_is_ours():
 SCRIPT = """
 import os, sys, time
 from beam_pipelines.jobs.runners import Runner
-from beam_pipelines.jobs.units import Unit
+from beam_pipelines.jobs.unit import Unit
 
 def work(unit):
     open(sys.argv[1] + "/" + unit.name, "w").write(str(os.getpid()))

@@ -6,7 +6,7 @@ from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import ReadModifyWriteStateSpec, TimerSpec, on_timer
 
 from beam_pipelines.jobs import portable
-from beam_pipelines.jobs.units import Unit
+from beam_pipelines.jobs.unit import Unit
 
 UNITS = [Unit("a", "f"), Unit("b", "f")]
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from beam_pipelines.files import storage
 from beam_pipelines.files.read_ahead import read_ahead
 from beam_pipelines.jobs import file_shuffle, job_files
+from beam_pipelines.jobs.run_job import Job, Results, ShuffleJob, run_job
 from beam_pipelines.jobs.runners import Runner
-from beam_pipelines.jobs.units import Job, Results, ShuffleJob, Unit, run_job, write_result
+from beam_pipelines.jobs.unit import Unit, write_result
 from t5x_style.errors import UserError
 
 CLUSTER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"  # by this name it is any other runner to us

@@ -10,18 +10,10 @@ import numpy as np
 import pytest
 
 from beam_pipelines.files import storage
-from beam_pipelines.jobs import units
+from beam_pipelines.jobs import worker_pool
+from beam_pipelines.jobs.run_job import Job, ShuffleJob, run_job
 from beam_pipelines.jobs.runners import Runner
-from beam_pipelines.jobs.units import (
-    LONGEST_NAME,
-    Job,
-    ShuffleJob,
-    Unit,
-    distinct_names,
-    file_name,
-    run_job,
-    write_result,
-)
+from beam_pipelines.jobs.unit import LONGEST_NAME, Unit, distinct_names, file_name, write_result
 
 
 def write_square(folder: str, unit: Unit) -> None:
@@ -149,9 +141,7 @@ def test_an_interrupt_ends_the_workers_at_once(tmp_path, monkeypatch):
     def interrupted(runner, job, pending):
         import threading
 
-        from beam_pipelines.jobs import runners
-
-        pool = runners._POOL
+        pool = worker_pool._POOL
         futures = [pool.submit(job.function, unit) for unit in pending]
         while len(list(tmp_path.glob("*.pid"))) < 2:
             time.sleep(0.05)
@@ -159,7 +149,7 @@ def test_an_interrupt_ends_the_workers_at_once(tmp_path, monkeypatch):
         assert futures
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(units, "_run_pending", interrupted)
+    monkeypatch.setattr("beam_pipelines.jobs.run_job._run_pending", interrupted)
     with pytest.raises(KeyboardInterrupt), Runner(workers=2) as runner:
         run_job(runner, squares(tmp_path, 2, sleep_long))
     assert time.monotonic() - start < 30

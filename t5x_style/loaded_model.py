@@ -15,16 +15,17 @@ import numpy as np
 from flax import nnx
 
 from t5x_style import decoding, model_dir, models
+from t5x_style.checkpoints import checkpoints, parameters
 from t5x_style.data.vocabulary import Tokenizer, start_id
 from t5x_style.decoding.stopping import cut_at
 from t5x_style.errors import UserError
 from t5x_style.huggingface import folder as folders
-from t5x_style.huggingface import generation_config, registry, tokenizer_files
+from t5x_style.huggingface import generation_config, registry
 from t5x_style.huggingface.generation_config import GenerationDefaults
-from t5x_style.models.config import DecoderConfig, DtypePolicy, EncoderDecoderConfig
-from t5x_style.models.recurrent_config import RecurrentConfig
-from t5x_style.models.xlnet_config import XLNetConfig
-from t5x_style.training import checkpoints, parameters
+from t5x_style.huggingface.tokenizers import tokenizer_files
+from t5x_style.models.specs import DecoderConfig, DtypePolicy, EncoderDecoderConfig
+from t5x_style.models.specs.recurrent_config import RecurrentConfig
+from t5x_style.models.specs.xlnet_config import XLNetConfig
 
 Rows: TypeAlias = Sequence[Sequence[int]] | np.ndarray | jax.Array
 _LARGEST = np.iinfo(np.int32).max

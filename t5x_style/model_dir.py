@@ -1,83 +1,38 @@
-"""MODEL_DIR, the self-contained folder of a run: what is checked before it is made and what goes in.
+"""MODEL_DIR, the self-contained folder of a run: what goes in.
 
 model.json          the architecture (read by `load_model`, nothing else is needed)
 config.gin          every binding as parsed; operative.gin: those that were used
 tokenizer/          sentencepiece.model; the Hugging Face tokenizer files of an imported model
 huggingface/        config.json and generation_config.json of an imported model
-checkpoints/<step>  see training/checkpoints.py
+checkpoints/<step>  see checkpoints/checkpoints.py
 metrics.jsonl, tensorboard/, report.html
 """
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from t5x_style import files
 from t5x_style.errors import UserError
 from t5x_style.models import serialization
-
-if TYPE_CHECKING:
-    from t5x_style.training.run import TrainRun
 
 MODEL = "model.json"
 TOKENIZER = Path("tokenizer") / "sentencepiece.model"
 HUGGINGFACE = "huggingface"
 
 
-def check(run: TrainRun) -> None:
-    """Finds what is wrong with a run before any device work.
+def create(folder: str | Path, model: Any, tokenizer: str | Path, operative: str, full: str) -> None:
+    """Writes all of MODEL_DIR that is known before the first step.
 
-    Raises:
-      UserError: the folder cannot be written or holds another model, the tokenizer or the data is missing or does not
-        fit the model, or `init_from` holds no model of the same shape.
+    Args:
+      model: the architecture. tokenizer: the file that is copied. operative, full: the content of the gin files.
     """
-    folder = files.require_writable(run.model_dir, "MODEL_DIR")
-    from t5x_style.training import checkpoints
-
-    if (folder / MODEL).exists() and checkpoints.steps(folder):  # without a checkpoint nothing is lost
-        _same_model(read_config(folder), run.model, f"MODEL_DIR {str(folder)!r} holds a run of another model")
-    if run.init_from:
-        _check_start(run.init_from, run.model)
-    if not Path(run.tokenizer).is_file():
-        raise UserError(f"tokenizer {run.tokenizer!r} does not exist; train one with beam_pipelines.train_tokenizer")
-    from t5x_style.data.sources import resolve_sources
-    from t5x_style.data.vocabulary import Vocabulary
-
-    vocabulary = Vocabulary(run.tokenizer)
-    if vocabulary.size > run.model.vocab_size:
-        raise UserError(f"tokenizer {run.tokenizer!r} has {vocabulary.size} ids, the model only {run.model.vocab_size}")
-    for data in [run.data] + ([run.evaluation.data] if run.evaluation else []):
-        found = resolve_sources(data.cache_dir, data.name, data.split, data.objective, data.rates, data.unit)
-        if found.vocabulary is not None and found.fingerprint != vocabulary.fingerprint:
-            raise UserError(
-                f"cache {data.name!r} in {data.cache_dir} was tokenised with another tokenizer than {run.tokenizer!r}; "
-                "cache it again, or give the tokenizer it was made with"
-            )
-
-
-def _check_start(init_from: str, model: Any) -> None:
-    from t5x_style.huggingface import folder as folders
-    from t5x_style.huggingface import matching
-
-    if folders.is_folder(init_from):
-        different = matching.difference(folders.open_folder(init_from).config, model)
-        if different is not None:
-            raise UserError(f"init_from {init_from!r} holds another model: {different}; configure the same model")
-        return
-    if not (Path(init_from) / MODEL).exists():
-        raise UserError(f"init_from {init_from!r} is no MODEL_DIR: it has no {MODEL}; nor is it a Hugging Face folder")
-    _same_model(read_config(init_from), model, f"init_from {init_from!r} holds another model")
-
-
-def create(run: TrainRun, operative: str, full: str) -> None:
-    """Writes all of MODEL_DIR that is known before the first step."""
-    folder = Path(run.model_dir)
-    files.atomic_write_text(folder / MODEL, serialization.to_json(run.model))
+    folder = Path(folder)
+    files.atomic_write_text(folder / MODEL, serialization.to_json(model))
     files.atomic_write_text(folder / "operative.gin", operative)
     files.atomic_write_text(folder / "config.gin", full)
-    files.atomic_write_bytes(folder / TOKENIZER, Path(run.tokenizer).read_bytes())
+    files.atomic_write_bytes(folder / TOKENIZER, Path(tokenizer).read_bytes())
 
 
 def read_config(path: str | Path) -> Any:
@@ -90,17 +45,3 @@ def read_config(path: str | Path) -> Any:
     if not file.exists():
         raise UserError(f"{str(path)!r} is no MODEL_DIR: it has no {MODEL}; give the folder that training wrote")
     return serialization.from_json(file.read_text(encoding="utf-8"))
-
-
-def _same_model(found: Any, wanted: Any, what: str) -> None:
-    """How layers are executed or drawn may differ (remat, scan, init); everything else is part of the parameters."""
-    if type(found) is not type(wanted):
-        raise UserError(f"{what}: it is a {type(found).__name__}, configured is a {type(wanted).__name__}")
-    execution = {name: getattr(wanted, name) for name in ("remat", "scan", "init") if hasattr(wanted, name)}
-    found = dataclasses.replace(found, **execution)
-    for field in dataclasses.fields(wanted):
-        if getattr(found, field.name) != getattr(wanted, field.name):
-            raise UserError(
-                f"{what}: {field.name} is {getattr(found, field.name)}, configured is {getattr(wanted, field.name)}; "
-                "use another folder or the same model"
-            )

@@ -27,11 +27,12 @@ def _main(argv: Sequence[str]) -> int:
 
     # The configuration is built and checked before jax touches a device.
     from t5x_style import model_dir
+    from t5x_style.training.check_run import check_run
     from t5x_style.training.run import TrainRun
 
     loaded = config.load(TrainRun, arguments.gin_file, bindings)
     run: TrainRun = loaded.root
-    model_dir.check(run)
+    check_run(run)
 
     from t5x_style.data import open_loader
     from t5x_style.training import multihost
@@ -39,7 +40,7 @@ def _main(argv: Sequence[str]) -> int:
 
     multihost.initialize(arguments.coordinator, arguments.num_processes, arguments.process_id)
     if multihost.is_writer():
-        model_dir.create(run, loaded.operative, loaded.full)
+        model_dir.create(run.model_dir, run.model, run.tokenizer, loaded.operative, loaded.full)
     last = train(run, open_loader)
     summary = ", ".join(
         f"{name} {last[name]:.4g}" for name in ("loss", "eval_loss", "tokens_per_second") if name in last

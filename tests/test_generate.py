@@ -21,9 +21,9 @@ def model(tmp_path_factory):
     from flax import nnx
 
     from t5x_style import model_dir, models
+    from t5x_style.checkpoints import checkpoints, parameters
     from t5x_style.models import serialization
     from t5x_style.models.presets.llama import llama
-    from t5x_style.training import checkpoints, parameters
 
     folder = tmp_path_factory.mktemp("model")
     (folder / "tokenizer").mkdir()

@@ -14,13 +14,16 @@ from orbax import checkpoint as ocp
 
 import t5x_style
 from t5x_style import models
+from t5x_style.checkpoints import parameters
 from t5x_style.errors import UserError
 from t5x_style.generate import main
-from t5x_style.huggingface import tokenizer_files
 from t5x_style.huggingface.export_model import export_model
 from t5x_style.huggingface.import_model import import_model
+from t5x_style.huggingface.tokenizers import tokenizer_files
 from t5x_style.models import serialization
-from t5x_style.models.config import (
+from t5x_style.models.presets.llama import llama
+from t5x_style.models.presets.t5 import t5
+from t5x_style.models.specs import (
     AttentionSpec,
     DecoderConfig,
     DtypePolicy,
@@ -32,10 +35,7 @@ from t5x_style.models.config import (
     Segment,
     TransformerConfig,
 )
-from t5x_style.models.presets.llama import llama
-from t5x_style.models.presets.t5 import t5
-from t5x_style.models.recurrent_config import RecurrentConfig
-from t5x_style.training import parameters
+from t5x_style.models.specs.recurrent_config import RecurrentConfig
 from tests.huggingface.conftest import BERT, FAMILIES, GPT2, LLAMA, tensors_of, write_folder
 
 SIZE = 300

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import t5x_style
+from t5x_style.checkpoints import checkpoints, parameters
 from t5x_style.huggingface.export_model import export_model
 from t5x_style.train import main
-from t5x_style.training import checkpoints, parameters
 from tests.training.small_run import arguments
 
 FIXTURES = Path(__file__).parent / "fixtures"

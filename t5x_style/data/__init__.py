@@ -1,6 +1,6 @@
 """Token shards to batches: `open_loader(DataConfig(...))` (see docs/data_loading.md)."""
 
-from t5x_style.data.config import DataConfig
+from t5x_style.data.data_config import DataConfig
 from t5x_style.data.loader import Loader, merge_states, open_loader
 from t5x_style.data.vocabulary import Vocabulary
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from t5x_style.data.batches import PAD
-from t5x_style.data.config import DataConfig
+from t5x_style.data.data_config import DataConfig
 from t5x_style.data.mixing import ExampleOrder
 from t5x_style.data.packing import Rows, SpecialIds
 from t5x_style.data.prefetch import Prefetcher

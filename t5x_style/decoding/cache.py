@@ -16,8 +16,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from t5x_style.models.config import DtypePolicy, TransformerConfig
 from t5x_style.models.layers.attention import LayerCache
+from t5x_style.models.specs import DtypePolicy, TransformerConfig
 
 
 @jax.tree_util.register_dataclass

@@ -16,8 +16,8 @@ from flax import nnx
 
 from t5x_style.errors import UserError
 from t5x_style.models.layers.embedding import Head
+from t5x_style.models.specs.xlnet_config import XLNetConfig
 from t5x_style.models.xlnet import UNUSED, Memories, XLNet
-from t5x_style.models.xlnet_config import XLNetConfig
 
 # Of memory_length, transformers' generation drops these after it has cut the memory: the last token, read again in the
 # next step, and the place that was predicted.

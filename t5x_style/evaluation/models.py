@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from t5x_style import files, model_dir
+from t5x_style.checkpoints import checkpoints
 from t5x_style.data.vocabulary import Tokenizer, start_id
 from t5x_style.errors import UserError
 from t5x_style.huggingface import folder as folders
-from t5x_style.huggingface import tokenizer_files
-from t5x_style.models.config import DecoderConfig, EncoderDecoderConfig
-from t5x_style.models.recurrent_config import RecurrentConfig
-from t5x_style.training import checkpoints
+from t5x_style.huggingface.tokenizers import tokenizer_files
+from t5x_style.models.specs import DecoderConfig, EncoderDecoderConfig
+from t5x_style.models.specs.recurrent_config import RecurrentConfig
 
 if TYPE_CHECKING:
     from t5x_style.loaded_model import LoadedModel

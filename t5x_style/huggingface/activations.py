@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from t5x_style.errors import UserError
-from t5x_style.models.config import Activation
+from t5x_style.models.specs import Activation
 
 # "gelu_new", "gelu_pytorch_tanh" and "gelu_fast" are one function, the tanh approximation.
 ACTIVATIONS: dict[str, Activation] = {

@@ -13,15 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from t5x_style import model_dir
+from t5x_style.checkpoints import checkpoints
 from t5x_style.errors import UserError
-from t5x_style.huggingface import checkpoint_arrays, export_settings, load, matching, safetensors_files, weight_map
+from t5x_style.huggingface import export_settings, load, matching
 from t5x_style.huggingface import folder as folders
 from t5x_style.huggingface.import_model import Written
 from t5x_style.huggingface.output_folder import output_folder
-from t5x_style.huggingface.safetensors_files import StoredTensor
-from t5x_style.huggingface.weight_map import Rule, WeightMap
+from t5x_style.huggingface.weights import checkpoint_arrays, safetensors_files, weight_map
+from t5x_style.huggingface.weights.safetensors_files import StoredTensor
+from t5x_style.huggingface.weights.weight_map import Rule, WeightMap
 from t5x_style.progress import Progress
-from t5x_style.training import checkpoints
 
 DEFAULT_SHARD = 5_000_000_000  # bytes, as transformers' save_pretrained before version 5
 

@@ -11,8 +11,8 @@ from typing import Any
 from t5x_style.data.vocabulary import start_id
 from t5x_style.errors import UserError
 from t5x_style.huggingface import folder as folders
-from t5x_style.huggingface import tokenizer_files
-from t5x_style.models.config import EncoderConfig, EncoderDecoderConfig
+from t5x_style.huggingface.tokenizers import tokenizer_files
+from t5x_style.models.specs import EncoderConfig, EncoderDecoderConfig
 
 SETTINGS = "huggingface"  # the folder of a MODEL_DIR that keeps the configuration files of an import
 

@@ -6,16 +6,17 @@ Only safetensors are read: pickles run code, so a folder that has nothing else i
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from t5x_style.errors import UserError
-from t5x_style.huggingface import generation_config, registry, safetensors_files, tensor_names
-from t5x_style.huggingface.safetensors_files import StoredTensor
-from t5x_style.huggingface.weight_map import WeightMap
+from t5x_style.huggingface import generation_config, registry
+from t5x_style.huggingface.json_files import read_json
+from t5x_style.huggingface.weights import safetensors_files, tensor_names
+from t5x_style.huggingface.weights.safetensors_files import StoredTensor
+from t5x_style.huggingface.weights.weight_map import WeightMap
 
 CONFIG, GENERATION = "config.json", "generation_config.json"
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -102,16 +103,6 @@ def read_settings(folder: Path) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise UserError(f"{folder / CONFIG} must hold a JSON object")
     return settings
-
-
-def read_json(path: Path) -> Any:
-    """A JSON file of a folder; UserError where it is broken."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid JSON ({error}); copy the file again") from error
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); change its permissions or copy it again") from error
 
 
 def config_of(family: ModuleType, settings: Mapping[str, Any], source: str) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 from t5x_style.decoding.beam import BeamSearch
 from t5x_style.decoding.sampling import GREEDY, Sampling
 from t5x_style.errors import UserError
+from t5x_style.huggingface.json_files import read_json
 
 FILE = "generation_config.json"
 # transformers draws among so many tokens where a file that asks for sampling does not say.
@@ -204,8 +205,6 @@ def read(folder: str | Path, settings: Mapping[str, Any]) -> GenerationDefaults:
     Raises:
       UserError: the file is broken.
     """
-    from t5x_style.huggingface.folder import read_json
-
     path = Path(folder) / FILE
     if not path.is_file():
         return from_settings(

@@ -7,14 +7,16 @@ import math
 import time
 from pathlib import Path
 
+from t5x_style.checkpoints import checkpoints
 from t5x_style.errors import UserError
-from t5x_style.huggingface import checkpoint_arrays, export_settings, load, tokenizer_files
+from t5x_style.huggingface import export_settings, load
 from t5x_style.huggingface import folder as folders
 from t5x_style.huggingface.output_folder import output_folder
-from t5x_style.huggingface.tokenizers import HuggingFaceTokenizer, vocabulary_files
+from t5x_style.huggingface.tokenizers import tokenizer_files
+from t5x_style.huggingface.tokenizers.tokenizers import HuggingFaceTokenizer, vocabulary_files
+from t5x_style.huggingface.weights import checkpoint_arrays
 from t5x_style.models import serialization
 from t5x_style.progress import Progress
-from t5x_style.training import checkpoints
 
 STEP = 0
 

@@ -14,14 +14,13 @@ import numpy as np
 
 from t5x_style import mesh as meshes
 from t5x_style import models
-from t5x_style.errors import UserError
-from t5x_style.huggingface import weight_map
+from t5x_style.checkpoints import checkpoints, parameters
 from t5x_style.huggingface.folder import Folder
-from t5x_style.huggingface.layouts import Fused
-from t5x_style.huggingface.safetensors_files import StoredTensor
-from t5x_style.huggingface.weight_map import Stacked, WeightMap
-from t5x_style.models.config import FLOAT32, DtypePolicy
-from t5x_style.training import checkpoints, parameters
+from t5x_style.huggingface.weights import weight_map
+from t5x_style.huggingface.weights.layouts import Fused
+from t5x_style.huggingface.weights.safetensors_files import StoredTensor
+from t5x_style.huggingface.weights.weight_map import Stacked, WeightMap
+from t5x_style.models.specs import FLOAT32, DtypePolicy
 
 
 def groups(mapping: WeightMap) -> list[WeightMap]:
@@ -111,7 +110,7 @@ def load_params(folder: Folder, abstract: parameters.Params) -> parameters.Param
     for path, value in read_parameters(folder, {name: leaf.shape for name, leaf in leaves.items()}):
         placed[path] = _place(value, leaves[path])
         del value
-    return nested(placed)
+    return parameters.nested(placed)
 
 
 def _place(value: np.ndarray, leaf: jax.ShapeDtypeStruct) -> jax.Array:
@@ -137,17 +136,3 @@ def load_sharded(folder: Folder, resolver: meshes.Resolver, policy: DtypePolicy 
 def abstract_parameters(config: Any) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes of all parameters of a model, by path."""
     return parameters.flat(parameters.split(models.abstract(config))[2])
-
-
-def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Paths as nested dicts. Example: {"a/b": 1, "a/c": 2} -> {"a": {"b": 1, "c": 2}}."""
-    tree: dict[str, Any] = {}
-    for path, value in flat.items():
-        *parents, name = path.split("/")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        if name in node:
-            raise UserError(f"parameter {path} comes twice")
-        node[name] = value
-    return tree

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from t5x_style.errors import UserError
-from t5x_style.models.config import RopeScaling, RopeSpec
+from t5x_style.models.specs import RopeScaling, RopeSpec
 
 
 def read(settings: Mapping[str, Any], *, base: float = 10000.0, dim: int | None = None) -> RopeSpec:

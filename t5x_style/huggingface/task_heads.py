@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from t5x_style.errors import UserError
-from t5x_style.huggingface.layouts import Flat, Matrix
-from t5x_style.huggingface.weight_map import Rule, one
-from t5x_style.models.config import SpanBoundarySpec, TaskHeadSpec, TransformerConfig
+from t5x_style.huggingface.weights.layouts import Flat, Matrix
+from t5x_style.huggingface.weights.weight_map import Rule, one
+from t5x_style.models.specs import SpanBoundarySpec, TaskHeadSpec, TransformerConfig
 
 _PROBLEMS = {
     "classification": "single_label_classification",

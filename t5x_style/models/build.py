@@ -9,7 +9,11 @@ from typing import Any
 import jax
 from flax import nnx
 
-from t5x_style.models.config import (
+from t5x_style.models.decoder import Decoder
+from t5x_style.models.encoder import Encoder
+from t5x_style.models.encoder_decoder import EncoderDecoder
+from t5x_style.models.recurrent import RecurrentDecoder
+from t5x_style.models.specs import (
     FLOAT32,
     AttentionSpec,
     DecoderConfig,
@@ -18,13 +22,9 @@ from t5x_style.models.config import (
     EncoderDecoderConfig,
     MoeSpec,
 )
-from t5x_style.models.decoder import Decoder
-from t5x_style.models.encoder import Encoder
-from t5x_style.models.encoder_decoder import EncoderDecoder
-from t5x_style.models.recurrent import RecurrentDecoder
-from t5x_style.models.recurrent_config import RecurrentConfig
+from t5x_style.models.specs.recurrent_config import RecurrentConfig
+from t5x_style.models.specs.xlnet_config import XLNetConfig
 from t5x_style.models.xlnet import XLNet
-from t5x_style.models.xlnet_config import XLNetConfig
 
 _MODELS: dict[type, type] = {
     DecoderConfig: Decoder,

@@ -12,13 +12,13 @@ from flax import nnx
 
 from t5x_style.errors import UserError
 from t5x_style.models import heads
-from t5x_style.models.config import DecoderConfig, DtypePolicy, SpanBoundarySpec, TransformerConfig
 from t5x_style.models.layers.attention import Context
 from t5x_style.models.layers.embedding import Embedding, Head, HeadTransform, InputEmbedding
 from t5x_style.models.layers.linear import Linear
 from t5x_style.models.layers.masks import Sight
 from t5x_style.models.layers.norms import Norm
 from t5x_style.models.layers.positions import rope
+from t5x_style.models.specs import DecoderConfig, DtypePolicy, SpanBoundarySpec, TransformerConfig
 from t5x_style.models.stack import Trunk
 
 

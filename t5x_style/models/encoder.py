@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from t5x_style.models.config import DtypePolicy, EncoderConfig
 from t5x_style.models.decoder import Transformer
 from t5x_style.models.layers.attention import Context
 from t5x_style.models.layers.linear import Linear
 from t5x_style.models.layers.masks import Sight
+from t5x_style.models.specs import DtypePolicy, EncoderConfig
 
 
 class Encoder(Transformer):

@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from t5x_style.models.config import DtypePolicy, EncoderDecoderConfig
 from t5x_style.models.decoder import Transformer
 from t5x_style.models.layers.attention import Context, LayerCache
 from t5x_style.models.layers.masks import Sight
 from t5x_style.models.layers.moe import Losses
 from t5x_style.models.layers.norms import Norm
 from t5x_style.models.layers.positions import rope
+from t5x_style.models.specs import DtypePolicy, EncoderDecoderConfig
 from t5x_style.models.stack import Trunk, add_losses
 
 

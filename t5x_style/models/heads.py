@@ -14,13 +14,13 @@ import jax.numpy as jnp
 from flax import nnx
 
 from t5x_style.errors import UserError
-from t5x_style.models.config import DtypePolicy, HeadSpec, SpanBoundarySpec, TaskHeadSpec, TransformerConfig
-from t5x_style.models.head_specs import TOKEN_KINDS
 from t5x_style.models.layers.activations import ACTIVATIONS
 from t5x_style.models.layers.embedding import Head, Rows
 from t5x_style.models.layers.linear import Linear
 from t5x_style.models.layers.norms import Norm
 from t5x_style.models.pooling import first_tokens, last_tokens, take
+from t5x_style.models.specs import DtypePolicy, HeadSpec, SpanBoundarySpec, TaskHeadSpec, TransformerConfig
+from t5x_style.models.specs.head_specs import TOKEN_KINDS
 
 
 class TaskWeights(nnx.Module):

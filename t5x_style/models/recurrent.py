@@ -10,11 +10,11 @@ import jax.numpy as jnp
 from flax import nnx
 
 from t5x_style.errors import UserError
-from t5x_style.models.config import DtypePolicy
 from t5x_style.models.layers.embedding import Embedding, Head
 from t5x_style.models.layers.linear import Linear
 from t5x_style.models.layers.recurrent import LayerState, RecurrentLayer
-from t5x_style.models.recurrent_config import RecurrentConfig
+from t5x_style.models.specs import DtypePolicy
+from t5x_style.models.specs.recurrent_config import RecurrentConfig
 
 
 @jax.tree_util.register_dataclass

@@ -11,9 +11,9 @@ import json
 from typing import Any
 
 from t5x_style.errors import UserError
-from t5x_style.models import config as parts
-from t5x_style.models.recurrent_config import RecurrentConfig
-from t5x_style.models.xlnet_config import XLNetConfig
+from t5x_style.models import specs as parts
+from t5x_style.models.specs.recurrent_config import RecurrentConfig
+from t5x_style.models.specs.xlnet_config import XLNetConfig
 
 FORMAT = 1
 

@@ -14,11 +14,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from t5x_style.models.config import DtypePolicy, LayerSpec, MoeSpec, Segment, TransformerConfig
 from t5x_style.models.layers.attention import Context, LayerCache
 from t5x_style.models.layers.block import Block
 from t5x_style.models.layers.moe import LOSS_NAMES, Losses
 from t5x_style.models.layers.positions.distance_bias import RelativeBias
+from t5x_style.models.specs import DtypePolicy, LayerSpec, MoeSpec, Segment, TransformerConfig
 
 Carry = tuple[jax.Array, Losses]  # what goes from layer to layer
 LAYERS = "layers"  # logical name of the stacking axis

@@ -11,12 +11,12 @@ import jax.numpy as jnp
 from flax import nnx
 
 from t5x_style.errors import UserError
-from t5x_style.models.config import DtypePolicy, LayerSpec
 from t5x_style.models.decoder import Transformer
 from t5x_style.models.layers.linear import truncated_normal
 from t5x_style.models.layers.two_stream import Streams, TwoStreamBlock, TwoStreamContext, distance_encodings
+from t5x_style.models.specs import DtypePolicy, LayerSpec
+from t5x_style.models.specs.xlnet_config import XLNetConfig
 from t5x_style.models.stack import TrunkSegment, initialization, rematerialised, unstack
-from t5x_style.models.xlnet_config import XLNetConfig
 
 UNUSED = -1  # segment id of a memory slot that holds nothing; padding is 0
 

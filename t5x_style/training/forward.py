@@ -8,8 +8,8 @@ import jax
 
 from t5x_style.data.objectives.objective import Objective
 from t5x_style.errors import UserError
-from t5x_style.models.config import DecoderConfig, EncoderConfig, EncoderDecoderConfig
-from t5x_style.models.recurrent_config import RecurrentConfig
+from t5x_style.models.specs import DecoderConfig, EncoderConfig, EncoderDecoderConfig
+from t5x_style.models.specs.recurrent_config import RecurrentConfig
 
 Batch = dict[str, jax.Array]
 

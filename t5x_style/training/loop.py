@@ -18,10 +18,11 @@ import numpy as np
 from absl import logging
 
 from t5x_style import mesh as meshes
+from t5x_style.checkpoints import checkpoints
 from t5x_style.errors import UserError
 from t5x_style.models import flops_per_token
 from t5x_style.progress import Progress
-from t5x_style.training import checkpoints, memory, metrics, multihost, throughput
+from t5x_style.training import memory, metrics, multihost, throughput
 from t5x_style.training.run import TrainRun
 from t5x_style.training.setup import Prepared, prepare
 from t5x_style.training.state import Params, TrainState
@@ -129,10 +130,10 @@ class _Loop:
         )
         latest = self.checkpoints.latest()
         if latest is not None:
-            state, loader_state, _ = self.checkpoints.restore(latest, abstract)
+            items, loader_state, _ = self.checkpoints.restore(latest, abstract.items())
             self.loader.set_state(loader_state)
             logging.info("continuing %s from step %d of %d", run.model_dir, latest, run.steps)
-            return state, latest
+            return TrainState.of_items(items), latest
         state = prepared.initialise()
         if run.init_from:
             state = dataclasses.replace(state, params=_starting_params(run, abstract.params))
@@ -244,7 +245,7 @@ class _Loop:
     def _save(self, step: int, state: TrainState) -> None:
         states = multihost.gather_json(self.loader.get_state())
         merged = self.loader.merge_states(states)
-        self.checkpoints.save(step, state, merged, {"step": step, "time": time.time(), "steps": self.run.steps})
+        self.checkpoints.save(step, state.items(), merged, {"step": step, "time": time.time(), "steps": self.run.steps})
 
     def _profile(self, step: int) -> None:
         """Starts and stops the profiler at the configured steps."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
-from t5x_style.data.config import DataConfig
+from t5x_style.data.data_config import DataConfig
 from t5x_style.errors import UserError
 from t5x_style.mesh import MeshConfig
-from t5x_style.models.config import DecoderConfig, DtypePolicy, EncoderConfig, EncoderDecoderConfig
-from t5x_style.models.recurrent_config import RecurrentConfig
+from t5x_style.models.specs import DecoderConfig, DtypePolicy, EncoderConfig, EncoderDecoderConfig
+from t5x_style.models.specs.recurrent_config import RecurrentConfig
 from t5x_style.training.forward import check_fields
 from t5x_style.training.optimizers import AdamW, Lion
 from t5x_style.training.step import GuardConfig

@@ -12,9 +12,10 @@ from jax.sharding import Mesh
 
 from t5x_style import mesh as meshes
 from t5x_style import models
+from t5x_style.checkpoints import checkpoints, parameters
 from t5x_style.losses.cross_entropy import cross_entropy
 from t5x_style.losses.routers import add_router_losses
-from t5x_style.training import checkpoints, parameters, randomness, state, step
+from t5x_style.training import randomness, state, step
 from t5x_style.training.forward import forward
 from t5x_style.training.run import TrainRun
 

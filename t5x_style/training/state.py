@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from t5x_style import mesh as meshes
-from t5x_style.training import parameters
+from t5x_style.checkpoints import parameters
 
 Params = parameters.Params
 
@@ -51,6 +52,16 @@ class TrainState:
     params: Params
     optimizer: Any
     guard: Guard
+
+    def items(self) -> dict[str, Any]:
+        """What a checkpoint holds, an item a folder: {"params", "optimizer", "extra": {"step", "guard"}}."""
+        extra = {"step": self.step, "guard": self.guard}
+        return {"params": self.params, "optimizer": self.optimizer, "extra": extra}
+
+    @classmethod
+    def of_items(cls, items: Mapping[str, Any]) -> TrainState:
+        """The state that `items` came from."""
+        return cls(items["extra"]["step"], items["params"], items["optimizer"], items["extra"]["guard"])
 
 
 def fresh(params: Params, optimizer: optax.GradientTransformation) -> TrainState:

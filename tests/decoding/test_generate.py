@@ -16,8 +16,8 @@ from t5x_style.decoding.generate import _continue
 from t5x_style.decoding.sampling import restrict, sample
 from t5x_style.errors import UserError
 from t5x_style.models import DtypePolicy, build
-from t5x_style.models.config import DecoderConfig, Segment
 from t5x_style.models.presets.llama import llama
+from t5x_style.models.specs import DecoderConfig, Segment
 
 PROMPTS = [[5, 6, 7, 8, 9], [3], list(range(10, 27)), [40, 41]]
 

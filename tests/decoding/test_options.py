@@ -18,7 +18,8 @@ from t5x_style.decoding.score import continued
 from t5x_style.decoding.stopping import until_stop
 from t5x_style.errors import UserError
 from t5x_style.models import DtypePolicy, build
-from t5x_style.models.config import (
+from t5x_style.models.presets.llama import llama
+from t5x_style.models.specs import (
     AttentionSpec,
     DecoderConfig,
     EmbeddingSpec,
@@ -32,7 +33,6 @@ from t5x_style.models.config import (
     Segment,
     TransformerConfig,
 )
-from t5x_style.models.presets.llama import llama
 
 PROMPTS = [[5, 6, 7, 8, 9], [3], list(range(10, 27)), [40, 41]]
 

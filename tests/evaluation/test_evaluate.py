@@ -16,6 +16,7 @@ from flax import nnx
 
 import t5x_style
 from t5x_style import model_dir, models
+from t5x_style.checkpoints import checkpoints, parameters
 from t5x_style.data.manifest import Feature, VocabularyInfo
 from t5x_style.data.shards import write_cache
 from t5x_style.data.vocabulary import Vocabulary
@@ -27,7 +28,6 @@ from t5x_style.evaluation.run import EvaluationRun
 from t5x_style.huggingface.export_model import export_model
 from t5x_style.models import serialization
 from t5x_style.models.presets.llama import llama
-from t5x_style.training import checkpoints, parameters
 
 
 def make_model_dir(folder, vocabulary_file, seed=0, step=7):

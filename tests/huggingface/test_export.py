@@ -11,15 +11,16 @@ import safetensors.numpy
 from orbax import checkpoint as ocp
 
 from t5x_style import models
+from t5x_style.checkpoints import parameters
 from t5x_style.errors import UserError
 from t5x_style.huggingface import __main__ as commands
-from t5x_style.huggingface import checkpoint_arrays, matching, registry
+from t5x_style.huggingface import matching, registry
 from t5x_style.huggingface.export_model import export_model
 from t5x_style.huggingface.folder import open_folder
 from t5x_style.huggingface.import_model import import_model
+from t5x_style.huggingface.weights import checkpoint_arrays
 from t5x_style.models import serialization
-from t5x_style.models.config import MoeSpec, PositionSpec
-from t5x_style.training import parameters
+from t5x_style.models.specs import MoeSpec, PositionSpec
 
 NAMES = ["llama", "gpt2", "mixtral", "t5", "bert"]
 

@@ -13,7 +13,7 @@ import safetensors.numpy
 from t5x_style.errors import UserError
 from t5x_style.huggingface import load, matching, registry
 from t5x_style.huggingface.folder import is_folder, open_folder
-from t5x_style.huggingface.safetensors_files import create, read_header, shards, write
+from t5x_style.huggingface.weights.safetensors_files import create, read_header, shards, write
 
 
 def parameters_of(folder):

@@ -13,13 +13,13 @@ import pytest
 import safetensors.numpy
 
 from t5x_style import model_dir
+from t5x_style.checkpoints import checkpoints, parameters
 from t5x_style.errors import UserError
 from t5x_style.huggingface import __main__ as commands
 from t5x_style.huggingface import load
 from t5x_style.huggingface.folder import open_folder
 from t5x_style.huggingface.import_model import import_model
 from t5x_style.huggingface.output_folder import output_folder
-from t5x_style.training import checkpoints, parameters
 
 
 def read_back(model, config):
@@ -182,7 +182,8 @@ def test_a_stopped_import_leaves_no_model(make_folder, tmp_path, how, left):
 
 MEMORY = """
 import json, sys
-from t5x_style.huggingface import load, import_model, export_model, safetensors_files
+from t5x_style.huggingface import load, import_model, export_model
+from t5x_style.huggingface.weights import safetensors_files
 def kilobytes(name):
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith(name + ":"))
@@ -224,8 +225,8 @@ import jax, numpy as np
 from t5x_style import mesh as meshes
 from t5x_style.huggingface import load
 from t5x_style.huggingface.folder import open_folder
-from t5x_style.models.config import DtypePolicy
-from t5x_style.training import parameters
+from t5x_style.models.specs import DtypePolicy
+from t5x_style.checkpoints import parameters
 assert jax.device_count() == 8
 folder = open_folder(sys.argv[1])
 shapes = {path: leaf.shape for path, leaf in load.abstract_parameters(folder.config).items()}

@@ -9,7 +9,7 @@ import pytest
 from t5x_style import models
 from t5x_style.errors import UserError
 from t5x_style.huggingface import defaults, load, registry
-from t5x_style.models.config import RopeScaling
+from t5x_style.models.specs import RopeScaling
 
 PUBLISHED = json.loads((pathlib.Path(__file__).parent / "published.json").read_text())
 

@@ -14,7 +14,7 @@ from t5x_style.huggingface.export_model import export_model
 from t5x_style.huggingface.families import albert, bert, llama
 from t5x_style.huggingface.folder import open_folder
 from t5x_style.huggingface.import_model import import_model
-from t5x_style.models import config as parts
+from t5x_style.models import specs as parts
 from t5x_style.models.presets import mt_dnn, spanbert
 from t5x_style.models.presets.bert import bert as bert_preset
 from tests.huggingface.conftest import BERT, LLAMA, tensors_of, write_folder

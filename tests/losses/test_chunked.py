@@ -9,8 +9,8 @@ from flax import nnx
 from t5x_style.losses.chunked import summed_cross_entropy, token_log_probs
 from t5x_style.losses.cross_entropy import cross_entropy
 from t5x_style.models import DtypePolicy
-from t5x_style.models.config import FLOAT32, HeadSpec
 from t5x_style.models.layers.embedding import Head
+from t5x_style.models.specs import FLOAT32, HeadSpec
 
 VOCAB, PADDED, WIDTH = 50, 64, 12
 HEADS = {"plain": HeadSpec(), "biased": HeadSpec(bias=True), "scaled": HeadSpec(scale=0.3, softcap=2.0)}

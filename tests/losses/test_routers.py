@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from t5x_style.checkpoints import parameters
 from t5x_style.losses.routers import add_router_losses
 from t5x_style.models import build
-from t5x_style.models import config as parts
+from t5x_style.models import specs as parts
 from t5x_style.models.presets.llama import llama
-from t5x_style.training import parameters
 from t5x_style.training.setup import make_loss_function
 from t5x_style.training.step import accumulate
 

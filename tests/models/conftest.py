@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from t5x_style.models import config as parts
+from t5x_style.models import specs as parts
 
 
 def small_config(**changes):

@@ -21,7 +21,7 @@ from flax import nnx
 
 from t5x_style import mesh as meshes
 from t5x_style.models import build
-from t5x_style.models import config as parts
+from t5x_style.models import specs as parts
 
 BATCH, LENGTH, VOCAB, WIDTH = 4, 24, 60, 16
 WAYS = [(scan, remat) for scan in (False, True) for remat in ("none", "dots", "full")]

@@ -15,10 +15,10 @@ import numpy as np
 from flax import nnx
 
 from t5x_style import mesh as meshes
-from t5x_style.models import config as parts
+from t5x_style.models import specs as parts
 from t5x_style.models.permutation import permutation_inputs
-from t5x_style.models.recurrent_config import RecurrentConfig
-from t5x_style.models.xlnet_config import XLNetConfig
+from t5x_style.models.specs.recurrent_config import RecurrentConfig
+from t5x_style.models.specs.xlnet_config import XLNetConfig
 from tests.models import execution_checks as checks
 
 

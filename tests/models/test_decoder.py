@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from t5x_style.models import DtypePolicy, abstract, build, flops_per_token, parameter_count
-from t5x_style.models import config as parts
+from t5x_style.models import specs as parts
 from t5x_style.models.presets.llama import llama
 
 

@@ -12,7 +12,7 @@ from flax import nnx
 from t5x_style.errors import UserError
 from t5x_style.losses.cross_entropy import cross_entropy
 from t5x_style.models import build, flops_per_token, pooling
-from t5x_style.models import config as parts
+from t5x_style.models import specs as parts
 from t5x_style.models.heads import choice_logits
 from t5x_style.models.presets import albert, bert, mt_dnn, spanbert, t5
 from t5x_style.models.serialization import from_json, to_json

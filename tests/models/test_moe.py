@@ -7,9 +7,9 @@ import pytest
 from flax import nnx
 
 from t5x_style.errors import UserError
-from t5x_style.models.config import FLOAT32, DtypePolicy, MlpSpec, MoeSpec
 from t5x_style.models.layers import moe
 from t5x_style.models.layers.linear import ExpertLinear
+from t5x_style.models.specs import FLOAT32, DtypePolicy, MlpSpec, MoeSpec
 
 
 def made(**changes):

@@ -12,7 +12,7 @@ import pytest
 from flax import nnx
 
 from t5x_style.models import build
-from t5x_style.models import config as parts
+from t5x_style.models import specs as parts
 
 WIDTH, IDS = 24, 20  # ids of one document: 0 to 19, of the other: 20 to 39, of padding: 40 to 59
 LENGTHS = (30, 33, 7)  # two documents, padding; the row is longer than one block of attention

@@ -9,10 +9,10 @@ import pytest
 from flax import nnx
 
 from t5x_style.errors import UserError
-from t5x_style.models.config import FLOAT32, EmbeddingSpec, PositionSpec, RelativeBiasSpec, RopeScaling, RopeSpec
 from t5x_style.models.layers import blockwise, masks
 from t5x_style.models.layers.embedding import InputEmbedding, sinusoidal
 from t5x_style.models.layers.positions import distance_bias, rope
+from t5x_style.models.specs import FLOAT32, EmbeddingSpec, PositionSpec, RelativeBiasSpec, RopeScaling, RopeSpec
 
 
 def table_of(blocks):

@@ -4,7 +4,7 @@ import pathlib
 import re
 from typing import get_args
 
-from t5x_style.models.head_specs import TaskKind
+from t5x_style.models.specs.head_specs import TaskKind
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "task_heads.md"
 

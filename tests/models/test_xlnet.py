@@ -16,7 +16,7 @@ from flax import nnx
 from t5x_style.decoding import BeamSearch, generate
 from t5x_style.errors import UserError
 from t5x_style.models import build
-from t5x_style.models import config as parts
+from t5x_style.models import specs as parts
 from t5x_style.models.permutation import permutation_inputs
 from tests.models import execution_checks as checks
 from tests.models import stream_checks as streams

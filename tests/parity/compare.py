@@ -11,8 +11,8 @@ import numpy as np
 from flax import nnx
 
 from t5x_style.decoding import generate
-from t5x_style.huggingface import weight_map
-from t5x_style.models.config import EncoderConfig, EncoderDecoderConfig
+from t5x_style.huggingface.weights import weight_map
+from t5x_style.models.specs import EncoderConfig, EncoderDecoderConfig
 from tests.parity.pairs import Batch, Pair, batch, counted, our_hidden, parameters, saved_tensors, their_inputs
 
 # Lengths of the prompts; the batch pads them, and the last is longer than the windows of most cases.

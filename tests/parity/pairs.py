@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from t5x_style.huggingface import weight_map
+from t5x_style.huggingface.weights import weight_map
 from t5x_style.models import build
-from t5x_style.models.config import EncoderDecoderConfig
+from t5x_style.models.specs import EncoderDecoderConfig
 from tests.parity.cases.case import Case
 
 LENGTH, SHORT, DECODER_LENGTH = 70, 50, 40

@@ -9,7 +9,7 @@ import pytest
 if importlib.util.find_spec("torch") is None or importlib.util.find_spec("transformers") is None:
     pytest.skip("torch and transformers are not installed; run `make test-parity`", allow_module_level=True)
 
-from t5x_style.models.config import EncoderConfig
+from t5x_style.models.specs import EncoderConfig
 from tests.parity import compare, pairs
 from tests.parity.cases.case import all_cases
 

@@ -13,7 +13,7 @@ if importlib.util.find_spec("torch") is None or importlib.util.find_spec("transf
 import torch
 
 from t5x_style.decoding import BeamSearch, Sampling, generate, prepare, score
-from t5x_style.models.config import EncoderConfig, EncoderDecoderConfig
+from t5x_style.models.specs import EncoderConfig, EncoderDecoderConfig
 from tests.parity import pairs
 from tests.parity.cases.case import all_cases
 

@@ -16,13 +16,13 @@ import transformers
 from orbax import checkpoint as ocp
 
 from t5x_style import models
+from t5x_style.checkpoints import parameters
 from t5x_style.huggingface import load, registry
 from t5x_style.huggingface.export_model import export_model
 from t5x_style.huggingface.folder import open_folder
 from t5x_style.huggingface.import_model import import_model
 from t5x_style.models import serialization
-from t5x_style.models.config import EncoderDecoderConfig
-from t5x_style.training import parameters
+from t5x_style.models.specs import EncoderDecoderConfig
 from tests.parity.cases.case import all_cases
 
 pytestmark = pytest.mark.parity

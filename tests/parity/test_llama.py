@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from t5x_style.huggingface import weight_map
 from t5x_style.huggingface.families.llama import weight_map as rules
+from t5x_style.huggingface.weights import weight_map
 from t5x_style.losses.cross_entropy import cross_entropy
 from t5x_style.models import build
-from t5x_style.models import config as parts
+from t5x_style.models import specs as parts
 from t5x_style.models.presets.llama import llama
 
 if importlib.util.find_spec("torch") is None or importlib.util.find_spec("transformers") is None:

@@ -15,7 +15,7 @@ import transformers
 from tokenizers import models, pre_tokenizers, trainers
 
 import t5x_style
-from t5x_style.models.config import DecoderConfig, EncoderDecoderConfig
+from t5x_style.models.specs import DecoderConfig, EncoderDecoderConfig
 from tests.parity import pairs
 from tests.parity.cases.case import all_cases
 

@@ -10,8 +10,8 @@ import pytest
 from flax import nnx
 
 from t5x_style import models
-from t5x_style.huggingface import weight_map
-from t5x_style.models.config import EncoderDecoderConfig
+from t5x_style.huggingface.weights import weight_map
+from t5x_style.models.specs import EncoderDecoderConfig
 from tests.models.presets.sizes_of import EVERY, FAMILIES, PRESETS
 
 if importlib.util.find_spec("torch") is None or importlib.util.find_spec("transformers") is None:

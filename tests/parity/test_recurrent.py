@@ -13,9 +13,9 @@ if importlib.util.find_spec("torch") is None:
 import torch
 from flax import nnx
 
-from t5x_style.models.config import FLOAT32
 from t5x_style.models.layers.recurrent import RecurrentLayer
-from t5x_style.models.recurrent_config import GATES
+from t5x_style.models.specs import FLOAT32
+from t5x_style.models.specs.recurrent_config import GATES
 
 pytestmark = pytest.mark.parity
 TOLERANCE = 1e-5

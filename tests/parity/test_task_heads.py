@@ -12,7 +12,7 @@ if importlib.util.find_spec("torch") is None or importlib.util.find_spec("transf
 
 import torch
 
-from t5x_style.huggingface import weight_map
+from t5x_style.huggingface.weights import weight_map
 from t5x_style.models.heads import choice_logits
 from t5x_style.models.pooling import last_not_equal
 from tests.parity import pairs

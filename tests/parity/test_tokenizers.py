@@ -15,8 +15,8 @@ import transformers
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 
 from t5x_style.data.vocabulary import Vocabulary
-from t5x_style.huggingface import tokenizer_files
-from t5x_style.huggingface.tokenizers import HuggingFaceTokenizer
+from t5x_style.huggingface.tokenizers import tokenizer_files
+from t5x_style.huggingface.tokenizers.tokenizers import HuggingFaceTokenizer
 
 pytestmark = pytest.mark.parity
 

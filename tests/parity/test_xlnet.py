@@ -14,7 +14,7 @@ if importlib.util.find_spec("torch") is None or importlib.util.find_spec("transf
 import torch
 
 from t5x_style.decoding import generate
-from t5x_style.huggingface import weight_map
+from t5x_style.huggingface.weights import weight_map
 from t5x_style.models import parameter_count
 from t5x_style.models.permutation import permutation_inputs
 from tests.parity import pairs

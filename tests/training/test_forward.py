@@ -8,11 +8,11 @@ import optax
 import pytest
 
 from t5x_style import models
+from t5x_style.checkpoints import parameters
 from t5x_style.data.objectives import CausalLM
 from t5x_style.errors import UserError
 from t5x_style.models import flops_per_token
 from t5x_style.models.presets import bert, llama, lstm, t5, xlnet
-from t5x_style.training import parameters
 from t5x_style.training.forward import check_fields
 from t5x_style.training.setup import make_loss_function
 

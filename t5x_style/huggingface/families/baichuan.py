@@ -14,9 +14,9 @@ from typing import Any
 from t5x_style.huggingface import rope_parameters
 from t5x_style.huggingface.activations import activation, their_activation
 from t5x_style.huggingface.families import llama
-from t5x_style.huggingface.layouts import Matrix
-from t5x_style.huggingface.weight_map import Rule, WeightMap, fused, layer_rules
-from t5x_style.models import config as parts
+from t5x_style.huggingface.weights.layouts import Matrix
+from t5x_style.huggingface.weights.weight_map import Rule, WeightMap, fused, layer_rules
+from t5x_style.models import specs as parts
 
 MODEL_TYPES = {"baichuan": "BaichuanForCausalLM"}
 _BAICHUAN2_VOCABULARY = 125696

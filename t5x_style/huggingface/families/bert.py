@@ -10,9 +10,9 @@ import numpy as np
 from t5x_style.errors import UserError
 from t5x_style.huggingface import task_heads
 from t5x_style.huggingface.activations import activation, their_activation
-from t5x_style.huggingface.layouts import Flat, Matrix, Table
-from t5x_style.huggingface.weight_map import Rule, WeightMap, layer_norm, layer_rules, one
-from t5x_style.models import config as parts
+from t5x_style.huggingface.weights.layouts import Flat, Matrix, Table
+from t5x_style.huggingface.weights.weight_map import Rule, WeightMap, layer_norm, layer_rules, one
+from t5x_style.models import specs as parts
 
 MODEL_TYPES = {"bert": "BertForMaskedLM", "roberta": "RobertaForMaskedLM", "xlm-roberta": "XLMRobertaForMaskedLM"}
 

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from t5x_style.errors import UserError
-from t5x_style.huggingface.layouts import Flat, Matrix, Table
-from t5x_style.huggingface.weight_map import Rule, WeightMap, fused, layer_norm, layer_rules, one
-from t5x_style.models import config as parts
+from t5x_style.huggingface.weights.layouts import Flat, Matrix, Table
+from t5x_style.huggingface.weights.weight_map import Rule, WeightMap, fused, layer_norm, layer_rules, one
+from t5x_style.models import specs as parts
 
 MODEL_TYPES = {"chatglm": "ChatGLMForConditionalGeneration"}
 # Ids where config.json of ChatGLM-6B is silent: those of the first release, whose code had them as constants.

@@ -11,9 +11,9 @@ from t5x_style.huggingface import defaults, rope_parameters
 from t5x_style.huggingface.activations import activation, their_activation
 from t5x_style.huggingface.families import llama
 from t5x_style.huggingface.layer_types import FULL, SLIDING, layer_types
-from t5x_style.huggingface.layouts import Flat
-from t5x_style.huggingface.weight_map import Rule, WeightMap, layer_rules, one
-from t5x_style.models import config as parts
+from t5x_style.huggingface.weights.layouts import Flat
+from t5x_style.huggingface.weights.weight_map import Rule, WeightMap, layer_rules, one
+from t5x_style.models import specs as parts
 
 MODEL_TYPES = {"gemma2": "Gemma2ForCausalLM", "gemma3_text": "Gemma3ForCausalLM"}
 

@@ -14,9 +14,9 @@ from typing import Any
 from t5x_style.huggingface import defaults, rope_parameters
 from t5x_style.huggingface.activations import activation, their_activation
 from t5x_style.huggingface.families import llama
-from t5x_style.huggingface.layouts import Flat, Matrix
-from t5x_style.huggingface.weight_map import Rule, WeightMap, fused, layer_rules, one
-from t5x_style.models import config as parts
+from t5x_style.huggingface.weights.layouts import Flat, Matrix
+from t5x_style.huggingface.weights.weight_map import Rule, WeightMap, fused, layer_rules, one
+from t5x_style.models import specs as parts
 
 MODEL_TYPES = {"glm": "GlmForCausalLM", "glm4": "Glm4ForCausalLM"}
 _TURNING = 0.5  # part of a head that turns where the file does not say, as in transformers

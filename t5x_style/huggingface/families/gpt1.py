@@ -7,9 +7,9 @@ from typing import Any
 
 from t5x_style.errors import UserError
 from t5x_style.huggingface.families import gpt2
-from t5x_style.huggingface.layouts import Flat, Table
-from t5x_style.huggingface.weight_map import Rule, WeightMap, layer_norm, layer_rules, one
-from t5x_style.models import config as parts
+from t5x_style.huggingface.weights.layouts import Flat, Table
+from t5x_style.huggingface.weights.weight_map import Rule, WeightMap, layer_norm, layer_rules, one
+from t5x_style.models import specs as parts
 
 MODEL_TYPES = {"openai-gpt": "OpenAIGPTLMHeadModel"}
 # In their files "gelu" stands for the tanh approximation, which is the paper's.

@@ -8,9 +8,9 @@ from typing import Any
 from t5x_style.errors import UserError
 from t5x_style.huggingface import defaults
 from t5x_style.huggingface.activations import activation
-from t5x_style.huggingface.layouts import Flat, Matrix, Table
-from t5x_style.huggingface.weight_map import Rule, WeightMap, fused, layer_norm, layer_rules, one
-from t5x_style.models import config as parts
+from t5x_style.huggingface.weights.layouts import Flat, Matrix, Table
+from t5x_style.huggingface.weights.weight_map import Rule, WeightMap, fused, layer_norm, layer_rules, one
+from t5x_style.models import specs as parts
 
 MODEL_TYPES = {"gpt2": "GPT2LMHeadModel"}
 

@@ -15,9 +15,9 @@ from t5x_style.huggingface import defaults
 from t5x_style.huggingface.activations import activation, their_activation
 from t5x_style.huggingface.families import gpt2
 from t5x_style.huggingface.families.gemma import patterned
-from t5x_style.huggingface.layouts import Flat, Matrix
-from t5x_style.huggingface.weight_map import Rule, WeightMap, layer_norm, layer_rules, one
-from t5x_style.models import config as parts
+from t5x_style.huggingface.weights.layouts import Flat, Matrix
+from t5x_style.huggingface.weights.weight_map import Rule, WeightMap, layer_norm, layer_rules, one
+from t5x_style.models import specs as parts
 
 MODEL_TYPES = {"gpt_neo": "GPTNeoForCausalLM", "gpt3": "GPT3LMHeadModel"}
 

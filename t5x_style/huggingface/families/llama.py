@@ -8,9 +8,9 @@ from typing import Any
 from t5x_style.huggingface import defaults, rope_parameters, task_heads
 from t5x_style.huggingface.activations import activation, their_activation
 from t5x_style.huggingface.layer_types import FULL, SLIDING, layer_types
-from t5x_style.huggingface.layouts import Flat, Matrix, Table
-from t5x_style.huggingface.weight_map import Rule, WeightMap, experts, layer_rules, one
-from t5x_style.models import config as parts
+from t5x_style.huggingface.weights.layouts import Flat, Matrix, Table
+from t5x_style.huggingface.weights.weight_map import Rule, WeightMap, experts, layer_rules, one
+from t5x_style.models import specs as parts
 
 MODEL_TYPES = {
     "llama": "LlamaForCausalLM",

@@ -13,9 +13,9 @@ from typing import Any
 from t5x_style.errors import UserError
 from t5x_style.huggingface.activations import their_activation
 from t5x_style.huggingface.families import t5
-from t5x_style.huggingface.layouts import Flat, Matrix
-from t5x_style.huggingface.weight_map import Rule, WeightMap, experts, one
-from t5x_style.models import config as parts
+from t5x_style.huggingface.weights.layouts import Flat, Matrix
+from t5x_style.huggingface.weights.weight_map import Rule, WeightMap, experts, one
+from t5x_style.models import specs as parts
 from t5x_style.models.presets.switch import sparse, with_experts
 
 MODEL_TYPES = {"switch_transformers": "SwitchTransformersForConditionalGeneration"}

@@ -9,9 +9,9 @@ from typing import Any
 from t5x_style.errors import UserError
 from t5x_style.huggingface import defaults
 from t5x_style.huggingface.activations import activation, their_activation
-from t5x_style.huggingface.layouts import Flat, Matrix, Table
-from t5x_style.huggingface.weight_map import Rule, WeightMap, layer_rules, one
-from t5x_style.models import config as parts
+from t5x_style.huggingface.weights.layouts import Flat, Matrix, Table
+from t5x_style.huggingface.weights.weight_map import Rule, WeightMap, layer_rules, one
+from t5x_style.models import specs as parts
 
 MODEL_TYPES = {
     "t5": "T5ForConditionalGeneration",

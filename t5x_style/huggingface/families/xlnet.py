@@ -11,10 +11,10 @@ import numpy as np
 from t5x_style.errors import UserError
 from t5x_style.huggingface import defaults, task_heads
 from t5x_style.huggingface.activations import activation, their_activation
-from t5x_style.huggingface.layouts import Flat, Matrix, Table
-from t5x_style.huggingface.weight_map import Rule, WeightMap, layer_norm, layer_rules, one
-from t5x_style.models import config as parts
-from t5x_style.models.xlnet_config import XLNetConfig
+from t5x_style.huggingface.weights.layouts import Flat, Matrix, Table
+from t5x_style.huggingface.weights.weight_map import Rule, WeightMap, layer_norm, layer_rules, one
+from t5x_style.models import specs as parts
+from t5x_style.models.specs.xlnet_config import XLNetConfig
 
 MODEL_TYPES = {"xlnet": "XLNetLMHeadModel"}
 _CLASSES = ("XLNet", task_heads.XLNET)

@@ -1,1 +1,1 @@
-"""Layers: one small file each, built from the specs of models/config.py."""
+"""Layers: one small file each, built from the specs of models/specs/."""

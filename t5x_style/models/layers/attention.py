@@ -13,11 +13,11 @@ import jax.numpy as jnp
 from flax import nnx
 
 from t5x_style import mesh
-from t5x_style.models.config import AttentionSpec, DtypePolicy, RopeSpec
 from t5x_style.models.layers import blockwise, masks
 from t5x_style.models.layers.linear import Linear
 from t5x_style.models.layers.norms import Norm
 from t5x_style.models.layers.positions import distance_bias, rope
+from t5x_style.models.specs import AttentionSpec, DtypePolicy, RopeSpec
 
 LayerCache = tuple[jax.Array, jax.Array]  # keys and values, each [B, G, S, K]
 

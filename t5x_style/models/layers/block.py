@@ -6,11 +6,11 @@ import jax
 from flax import nnx
 
 from t5x_style import mesh
-from t5x_style.models.config import DtypePolicy, LayerSpec, MoeSpec
 from t5x_style.models.layers.attention import Attention, Context, LayerCache
 from t5x_style.models.layers.mlp import Mlp
 from t5x_style.models.layers.moe import Losses, Moe
 from t5x_style.models.layers.norms import Norm
+from t5x_style.models.specs import DtypePolicy, LayerSpec, MoeSpec
 
 RESIDUAL = ("act_batch", "act_length", "act_embed")
 

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from t5x_style import mesh
-from t5x_style.models.config import DtypePolicy, EmbeddingSpec, HeadSpec
 from t5x_style.models.layers.activations import ACTIVATIONS
 from t5x_style.models.layers.linear import Linear, truncated_normal
 from t5x_style.models.layers.norms import Norm
+from t5x_style.models.specs import DtypePolicy, EmbeddingSpec, HeadSpec
 
 # Logit of a padded id: exp() of it is 0 beside any real logit, and it stays finite in every float format but
 # float16, in which it is clipped to the lowest finite number.

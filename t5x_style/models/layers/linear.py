@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from t5x_style import mesh
-from t5x_style.models.config import DtypePolicy
+from t5x_style.models.specs import DtypePolicy
 
 Product = Callable[[jax.Array, jax.Array], jax.Array]  # (inputs, kernel) -> outputs
 

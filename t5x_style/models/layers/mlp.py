@@ -6,9 +6,9 @@ import jax
 from flax import nnx
 
 from t5x_style import mesh
-from t5x_style.models.config import DtypePolicy, MlpSpec
 from t5x_style.models.layers.activations import ACTIVATIONS
 from t5x_style.models.layers.linear import Linear
+from t5x_style.models.specs import DtypePolicy, MlpSpec
 
 
 class Mlp(nnx.Module):

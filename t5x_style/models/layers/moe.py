@@ -26,9 +26,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from t5x_style import mesh
-from t5x_style.models.config import DtypePolicy, MoeSpec
 from t5x_style.models.layers.activations import ACTIVATIONS
 from t5x_style.models.layers.linear import ExpertLinear, Linear, Product
+from t5x_style.models.specs import DtypePolicy, MoeSpec
 
 Losses = dict[str, jax.Array]  # scalars, summed over layers
 LOSS_NAMES = ("moe_balance", "moe_z", "moe_dropped")

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from t5x_style.models.config import DtypePolicy, NormSpec
+from t5x_style.models.specs import DtypePolicy, NormSpec
 
 
 class Norm(nnx.Module):

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from t5x_style import mesh
-from t5x_style.models.config import DtypePolicy
 from t5x_style.models.layers.linear import Linear
-from t5x_style.models.recurrent_config import GATES
+from t5x_style.models.specs import DtypePolicy
+from t5x_style.models.specs.recurrent_config import GATES
 
 LayerState = tuple[jax.Array, ...]  # (output [B, W],), and for an LSTM its cells [B, H] in the reductions dtype
 FORGET = 1  # place of the LSTM's forget gate

@@ -16,11 +16,11 @@ import jax.numpy as jnp
 from flax import nnx
 
 from t5x_style import mesh
-from t5x_style.models.config import AttentionSpec, DtypePolicy, LayerSpec, MlpSpec
 from t5x_style.models.layers.block import RESIDUAL
 from t5x_style.models.layers.linear import Linear, truncated_normal
 from t5x_style.models.layers.mlp import Mlp
 from t5x_style.models.layers.norms import Norm
+from t5x_style.models.specs import AttentionSpec, DtypePolicy, LayerSpec, MlpSpec
 
 Streams = tuple[jax.Array, jax.Array | None]  # content [B, L, D], query [B, P, D]; None without predicted positions
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Unpack
 
-from t5x_style.models import config as parts
+from t5x_style.models import specs as parts
 from t5x_style.models.presets.sizes import Options, choose
 
 

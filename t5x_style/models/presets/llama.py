@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, Unpack
 
-from t5x_style.models import config as parts
+from t5x_style.models import specs as parts
 from t5x_style.models.presets.sizes import Options, arguments, choose
+from t5x_style.models.specs.checks import check
 
 
 class Shape(NamedTuple):
@@ -93,8 +94,8 @@ def llama(
     Raises:
       UserError: numbers that do not fit together.
     """
-    parts.check(heads >= 1, f"llama: heads is {heads}; give at least 1")
-    parts.check(
+    check(heads >= 1, f"llama: heads is {heads}; give at least 1")
+    check(
         head_dim is not None or embed_dim % heads == 0,
         f"llama: embed_dim {embed_dim} does not divide over {heads} heads; give head_dim",
     )

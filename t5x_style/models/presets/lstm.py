@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 from typing import Literal, NamedTuple
 
-from t5x_style.models import config as parts
+from t5x_style.models import specs as parts
 from t5x_style.models.presets.sizes import choose
-from t5x_style.models.recurrent_config import RecurrentConfig
+from t5x_style.models.specs.recurrent_config import RecurrentConfig
 
 
 class Shape(NamedTuple):

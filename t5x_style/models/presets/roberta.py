@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Unpack
 
-from t5x_style.models import config as parts
+from t5x_style.models import specs as parts
 from t5x_style.models.presets.bert import Shape, encoder
 from t5x_style.models.presets.sizes import Options, choose
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypedDict, TypeVar
 
 from t5x_style.errors import UserError
-from t5x_style.models.config import InitSpec
+from t5x_style.models.specs import InitSpec
 
 Shape = TypeVar("Shape")
 

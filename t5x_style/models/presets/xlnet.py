@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Unpack
 
-from t5x_style.models import config as parts
+from t5x_style.models import specs as parts
 from t5x_style.models.presets.sizes import Options, choose
-from t5x_style.models.xlnet_config import XLNetConfig
+from t5x_style.models.specs.xlnet_config import XLNetConfig
 
 
 class Shape(NamedTuple):

@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t5x_style.huggingface import weight_map
 from t5x_style.huggingface.families import baichuan
+from t5x_style.huggingface.weights import weight_map
 from tests.parity import pairs
 from tests.parity.cases.baichuan import CASES
 

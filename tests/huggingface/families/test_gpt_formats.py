@@ -7,7 +7,7 @@ import pytest
 from t5x_style.errors import UserError
 from t5x_style.huggingface import matching
 from t5x_style.huggingface.families import gemma, gpt1, gpt2, gpt3, t5
-from t5x_style.models import config as parts
+from t5x_style.models import specs as parts
 from t5x_style.models.presets.gemma import gemma3
 from t5x_style.models.presets.gpt1 import gpt1 as gpt1_preset
 from t5x_style.models.presets.gpt2 import gpt2 as gpt2_preset

@@ -7,7 +7,7 @@ import pytest
 from t5x_style import models
 from t5x_style.errors import UserError
 from t5x_style.huggingface import registry
-from t5x_style.models import config as parts
+from t5x_style.models import specs as parts
 from t5x_style.models.presets import albert, bert, mt_dnn, roberta, spanbert
 from t5x_style.models.serialization import from_json, to_json
 

@@ -8,7 +8,7 @@ import pytest
 
 from t5x_style import config as gin_files
 from t5x_style import models
-from t5x_style.models import config as parts
+from t5x_style.models import specs as parts
 from tests.models.presets import table
 from tests.models.presets.sizes_of import PRESETS
 

@@ -9,7 +9,7 @@ from flax import nnx
 
 from t5x_style import models
 from t5x_style.errors import UserError
-from t5x_style.models import config as parts
+from t5x_style.models import specs as parts
 from t5x_style.models.presets import bloom, gemma, gpt1, gpt2, gpt3, llama, mistral, mixtral, qwen, t5, ul2
 from t5x_style.models.serialization import from_json, to_json
 from tests.models.presets.sizes_of import EVERY, FAMILIES, IDS, PRESETS

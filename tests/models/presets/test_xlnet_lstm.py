@@ -9,7 +9,7 @@ from flax import nnx
 from t5x_style import models
 from t5x_style.errors import UserError
 from t5x_style.huggingface.families import xlnet as family
-from t5x_style.models import config as parts
+from t5x_style.models import specs as parts
 from t5x_style.models.presets import lstm, xlnet
 from t5x_style.models.serialization import from_json, to_json
 

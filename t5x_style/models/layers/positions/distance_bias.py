@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from t5x_style.models.config import DtypePolicy, RelativeBiasSpec
 from t5x_style.models.layers.linear import truncated_normal
+from t5x_style.models.specs import DtypePolicy, RelativeBiasSpec
 
 
 def alibi_slopes(heads: int) -> np.ndarray:

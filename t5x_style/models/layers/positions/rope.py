@@ -12,7 +12,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from t5x_style.models.config import RopeScaling, RopeSpec
+from t5x_style.models.specs import RopeScaling, RopeSpec
 
 Tables = tuple[jax.Array, jax.Array]
 

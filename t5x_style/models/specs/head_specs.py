@@ -1,12 +1,12 @@
-"""Specs of task heads: what a model answers besides the next or the masked token; re-exported by models/config.py."""
+"""Specs of task heads: what a model answers besides the next or the masked token; re-exported by models/specs/."""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import Literal, get_args
 
-from t5x_style.models.checks import check, choice
-from t5x_style.models.layer_specs import ACTIVATIONS, Activation, NormSpec
+from t5x_style.models.specs.checks import check, choice
+from t5x_style.models.specs.layer_specs import ACTIVATIONS, Activation, NormSpec
 
 TaskKind = Literal[
     "classification",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -9,6 +10,7 @@ from flax import nnx
 from flax.traverse_util import flatten_dict
 
 from t5x_style import mesh as meshes
+from t5x_style.errors import UserError
 
 Params = dict[str, Any]
 
@@ -52,6 +54,20 @@ def _text_keys(tree: Any) -> Any:
 def flat(tree: Params) -> dict[str, Any]:
     """Nested dicts as one dict with `/`-joined names."""
     return {"/".join(map(str, path)): leaf for path, leaf in flatten_dict(tree).items()}
+
+
+def nested(paths: Mapping[str, Any]) -> dict[str, Any]:
+    """Paths as nested dicts. Example: {"a/b": 1, "a/c": 2} -> {"a": {"b": 1, "c": 2}}."""
+    tree: dict[str, Any] = {}
+    for path, value in paths.items():
+        *parents, name = path.split("/")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        if name in node:
+            raise UserError(f"parameter {path} comes twice")
+        node[name] = value
+    return tree
 
 
 def shardings(abstract: Params, axes: dict[str, Any], resolver: meshes.Resolver, table: str) -> Params:

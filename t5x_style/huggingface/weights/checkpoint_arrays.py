@@ -17,9 +17,8 @@ from typing import Any
 import numpy as np
 import orbax.checkpoint as ocp
 
+from t5x_style.checkpoints import parameters
 from t5x_style.errors import UserError
-from t5x_style.huggingface.load import nested
-from t5x_style.training import parameters
 
 # One file of an array. Arrays up to this size are collected and written whole; of larger ones every layer is a file or
 # several. Readers hold a few of these beside what they read.
@@ -45,7 +44,7 @@ class Writer:
         """
         self._folder, self._arrays = folder.absolute(), dict(arrays)
         self._collected: dict[str, tuple[np.ndarray, int]] = {}
-        tree = nested({path: np.zeros(1, dtype) for path, (_, dtype) in arrays.items()})
+        tree = parameters.nested({path: np.zeros(1, dtype) for path, (_, dtype) in arrays.items()})
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=False)) as checkpointer:
             checkpointer.save(self._folder, args=ocp.args.PyTreeSave(tree))
         self._stores: dict[str, Any] = {}

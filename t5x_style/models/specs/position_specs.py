@@ -1,11 +1,11 @@
-"""Specs of position encodings; re-exported by models/config.py."""
+"""Specs of position encodings; re-exported by models/specs/."""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import Literal
 
-from t5x_style.models.checks import check, choice
+from t5x_style.models.specs.checks import check, choice
 
 
 @dataclasses.dataclass(frozen=True)

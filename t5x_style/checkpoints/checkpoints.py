@@ -1,4 +1,4 @@
-"""Checkpoints: MODEL_DIR/checkpoints/<step>/{params, optimizer, extra, loader, metadata}, written by Orbax.
+"""Checkpoints: MODEL_DIR/checkpoints/<step>/{items of the state, loader, metadata}, written by Orbax.
 
 Saves are asynchronous and become visible by one rename; a killed save leaves nothing that looks like a checkpoint.
 Restores take the shardings of the run that restores, so the mesh may differ from the one that saved.
@@ -6,14 +6,15 @@ Restores take the shardings of the run that restores, so the mesh may differ fro
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 
+from t5x_style.checkpoints.parameters import Params
 from t5x_style.errors import UserError
-from t5x_style.training.state import Params, TrainState
 
 FOLDER = "checkpoints"
 
@@ -35,29 +36,30 @@ class Checkpoints:
         """The newest complete step, None where there is none."""
         return self._manager.latest_step()
 
-    def save(self, step: int, state: TrainState, loader: dict, metadata: dict) -> None:
-        """Starts a save of `state` and the loader's position; returns once the arrays are copied off the devices.
+    def save(self, step: int, items: Mapping[str, Any], loader: dict, metadata: dict) -> None:
+        """Starts a save of `items` and the loader's position; returns once the arrays are copied off the devices.
 
         A step that is already saved is left alone.
+
+        Args:
+          items: the parts of the state, each a tree of arrays and a folder of its own.
         """
         if step in self._manager.all_steps():
             return
         self._manager.save(
             step,
             args=ocp.args.Composite(
-                params=ocp.args.StandardSave(state.params),
-                optimizer=ocp.args.StandardSave(state.optimizer),
-                extra=ocp.args.StandardSave({"step": state.step, "guard": state.guard}),
+                **{name: ocp.args.StandardSave(tree) for name, tree in items.items()},
                 loader=ocp.args.JsonSave(loader),
                 metadata=ocp.args.JsonSave(metadata),
             ),
         )
 
-    def restore(self, step: int, abstract: TrainState) -> tuple[TrainState, dict, dict]:
-        """Reads a checkpoint into the shardings of `abstract` (ShapeDtypeStructs with shardings).
+    def restore(self, step: int, abstract: Mapping[str, Any]) -> tuple[dict[str, Any], dict, dict]:
+        """Reads a checkpoint into the shardings of `abstract` (items of ShapeDtypeStructs with shardings).
 
         Returns:
-          (the state, the loader's state, the metadata).
+          (the items, the loader's state, the metadata).
 
         Raises:
           UserError: its arrays do not fit the configured model or optimizer.
@@ -66,9 +68,7 @@ class Checkpoints:
             found = self._manager.restore(
                 step,
                 args=ocp.args.Composite(
-                    params=ocp.args.StandardRestore(abstract.params),
-                    optimizer=ocp.args.StandardRestore(abstract.optimizer),
-                    extra=ocp.args.StandardRestore({"step": abstract.step, "guard": abstract.guard}),
+                    **{name: ocp.args.StandardRestore(tree) for name, tree in abstract.items()},
                     loader=ocp.args.JsonRestore(),
                     metadata=ocp.args.JsonRestore(),
                 ),
@@ -78,8 +78,7 @@ class Checkpoints:
                 f"checkpoint {self._folder / str(step)} does not fit this configuration ({_first_line(error)}); "
                 "use another MODEL_DIR, or the configuration it was made with"
             ) from error
-        state = TrainState(found.extra["step"], found.params, found.optimizer, found.extra["guard"])
-        return state, found.loader, found.metadata
+        return {name: found[name] for name in abstract}, found.loader, found.metadata
 
     def wait(self) -> None:
         """Returns when every save that was started is on disk."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from t5x_style import files
 from t5x_style.errors import UserError
-from t5x_style.huggingface import pipelines
+from t5x_style.huggingface.tokenizers import pipelines
 
 PIPELINE, CONFIG, SPECIAL, ADDED = (
     "tokenizer.json",

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from t5x_style.errors import UserError
-from t5x_style.huggingface.layouts import Flat, Fused, Layout
-from t5x_style.models.config import TransformerConfig
+from t5x_style.huggingface.weights.layouts import Flat, Fused, Layout
+from t5x_style.models.specs import TransformerConfig
 
 _SCALE_AND_BIAS = (("weight", "scale"), ("bias", "bias"))
 

@@ -15,7 +15,7 @@ from typing import Any
 from t5x_style import files
 from t5x_style.data.vocabulary import Tokenizer, Vocabulary
 from t5x_style.errors import UserError
-from t5x_style.huggingface import sentencepiece_models, tokenizers
+from t5x_style.huggingface.tokenizers import sentencepiece_models, tokenizers
 
 # Everything that AutoTokenizer, or a tokenizer's own code, reads.
 NAMES = (

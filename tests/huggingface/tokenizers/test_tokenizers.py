@@ -12,8 +12,11 @@ from tokenizers import models, pre_tokenizers, trainers
 
 from t5x_style.data.vocabulary import Vocabulary, start_id
 from t5x_style.errors import UserError
-from t5x_style.huggingface import sentencepiece_models, tokenizer_files
-from t5x_style.huggingface.tokenizers import HuggingFaceTokenizer, vocabulary_files
+from t5x_style.huggingface.tokenizers import sentencepiece_models, tokenizer_files
+from t5x_style.huggingface.tokenizers.tokenizers import (
+    HuggingFaceTokenizer,
+    vocabulary_files,
+)
 
 CORPUS = ["def add(a, b):\n    return a + b", "日本語 and café naïve 😀", "xaaaaay aaaa aaa xaa aay", "<s> 12 </s>"] * 4
 IDS = {"pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": 3}

@@ -6,8 +6,8 @@ import json
 import pytest
 
 from t5x_style.errors import UserError
-from t5x_style.models import config as parts
 from t5x_style.models import serialization
+from t5x_style.models import specs as parts
 from t5x_style.models.presets.llama import llama
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from t5x_style.models.checks import check, choice
-from t5x_style.models.config import TransformerConfig
-from t5x_style.models.layer_specs import LayerSpec, MlpSpec
+from t5x_style.models.specs.architectures import TransformerConfig
+from t5x_style.models.specs.checks import check, choice
+from t5x_style.models.specs.layer_specs import LayerSpec, MlpSpec
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from t5x_style.models.checks import check, choice
-from t5x_style.models.config import HeadSpec, InitSpec
+from t5x_style.models.specs.architectures import HeadSpec, InitSpec
+from t5x_style.models.specs.checks import check, choice
 
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 

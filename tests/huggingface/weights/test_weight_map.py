@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from t5x_style.errors import UserError
-from t5x_style.huggingface.layouts import Flat, Fused, Matrix, Table
-from t5x_style.huggingface.weight_map import Rule, Stacked, WeightMap, experts, one, read, write
+from t5x_style.huggingface.weights.layouts import Flat, Fused, Matrix, Table
+from t5x_style.huggingface.weights.weight_map import Rule, Stacked, WeightMap, experts, one, read, write
 
 
 def numbered(shape):

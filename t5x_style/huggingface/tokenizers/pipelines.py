@@ -8,7 +8,7 @@ from typing import Any
 
 from t5x_style import files
 from t5x_style.errors import UserError
-from t5x_style.huggingface import sentencepiece_models
+from t5x_style.huggingface.tokenizers import sentencepiece_models
 
 OLDER_FILES = (
     "vocab.txt",

@@ -12,78 +12,16 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-import jax.numpy as jnp
-
-from t5x_style.models.checks import check, choice
-from t5x_style.models.head_specs import SpanBoundarySpec, TaskHeadSpec
-from t5x_style.models.layer_specs import (
+from t5x_style.models.specs.checks import check, choice
+from t5x_style.models.specs.head_specs import SpanBoundarySpec, TaskHeadSpec
+from t5x_style.models.specs.layer_specs import (
     ACTIVATIONS,
     Activation,
-    AttentionSpec,
     LayerSpec,
-    MlpSpec,
-    MoeSpec,
     NormSpec,
     Segment,
 )
-from t5x_style.models.position_specs import PositionSpec, RelativeBiasSpec, RopeScaling, RopeSpec
-
-__all__ = [
-    "ACTIVATIONS",
-    "DTYPES",
-    "FLOAT32",
-    "Activation",
-    "AttentionSpec",
-    "DecoderConfig",
-    "DtypePolicy",
-    "EmbeddingSpec",
-    "EncoderConfig",
-    "EncoderDecoderConfig",
-    "HeadSpec",
-    "InitSpec",
-    "LayerSpec",
-    "MlpSpec",
-    "MoeSpec",
-    "NormSpec",
-    "PositionSpec",
-    "RelativeBiasSpec",
-    "RopeScaling",
-    "RopeSpec",
-    "Segment",
-    "SpanBoundarySpec",
-    "TaskHeadSpec",
-    "TransformerConfig",
-    "check",
-]
-
-DTYPES = ("float32", "bfloat16", "float16")
-
-
-@dataclasses.dataclass(frozen=True)
-class DtypePolicy:
-    """Which number format each part of a model uses.
-
-    Attributes:
-      params: stored parameters. compute: inputs and outputs of matrices. softmax: attention weights before
-      the value product. logits: vocabulary scores and everything of the loss. reductions: norm statistics.
-    """
-
-    params: str = "float32"
-    compute: str = "float32"
-    softmax: str = "float32"
-    logits: str = "float32"
-    reductions: str = "float32"
-
-    def __post_init__(self):
-        for field in dataclasses.fields(self):
-            choice(getattr(self, field.name), DTYPES, f"DtypePolicy.{field.name}")
-
-    def dtype(self, part: str) -> jnp.dtype:
-        """The dtype of one part, such as `policy.dtype("compute")`."""
-        return jnp.dtype(getattr(self, part))
-
-
-FLOAT32 = DtypePolicy()
+from t5x_style.models.specs.position_specs import PositionSpec, RelativeBiasSpec
 
 
 @dataclasses.dataclass(frozen=True)

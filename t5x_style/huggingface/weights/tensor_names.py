@@ -15,8 +15,8 @@ from types import ModuleType
 from typing import Any
 
 from t5x_style.errors import UserError
-from t5x_style.huggingface.safetensors_files import StoredTensor
-from t5x_style.huggingface.weight_map import WeightMap
+from t5x_style.huggingface.weights.safetensors_files import StoredTensor
+from t5x_style.huggingface.weights.weight_map import WeightMap
 
 _OLD_ENDINGS = {".gamma": ".weight", ".beta": ".bias"}
 _COMPARED = 1 << 24  # bytes at a time

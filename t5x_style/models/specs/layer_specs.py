@@ -1,12 +1,12 @@
-"""Specs of what a layer is made of, up to the segments of a trunk; re-exported by models/config.py."""
+"""Specs of what a layer is made of, up to the segments of a trunk; re-exported by models/specs/."""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import Literal, get_args
 
-from t5x_style.models.checks import check, choice
-from t5x_style.models.position_specs import RopeSpec
+from t5x_style.models.specs.checks import check, choice
+from t5x_style.models.specs.position_specs import RopeSpec
 
 Activation = Literal["silu", "gelu", "gelu_tanh", "relu", "tanh"]
 ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)

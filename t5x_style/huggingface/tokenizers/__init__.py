@@ -1,0 +1,1 @@
+"""Tokenizers of Hugging Face folders, in every form that they come in."""

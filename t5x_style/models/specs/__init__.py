@@ -1,0 +1,54 @@
+"""Configurations of models: frozen dataclasses of small parts, checked when built, equal and hashable by value.
+
+architectures is where a reader starts; the parts it is made of are a file a kind. All names can be had from here.
+"""
+
+from t5x_style.models.specs.architectures import (
+    DecoderConfig,
+    EmbeddingSpec,
+    EncoderConfig,
+    EncoderDecoderConfig,
+    HeadSpec,
+    InitSpec,
+    TransformerConfig,
+)
+from t5x_style.models.specs.dtypes import DTYPES, FLOAT32, DtypePolicy
+from t5x_style.models.specs.head_specs import SpanBoundarySpec, TaskHeadSpec
+from t5x_style.models.specs.layer_specs import (
+    ACTIVATIONS,
+    Activation,
+    AttentionSpec,
+    LayerSpec,
+    MlpSpec,
+    MoeSpec,
+    NormSpec,
+    Segment,
+)
+from t5x_style.models.specs.position_specs import PositionSpec, RelativeBiasSpec, RopeScaling, RopeSpec
+
+__all__ = [
+    "ACTIVATIONS",
+    "DTYPES",
+    "FLOAT32",
+    "Activation",
+    "AttentionSpec",
+    "DecoderConfig",
+    "DtypePolicy",
+    "EmbeddingSpec",
+    "EncoderConfig",
+    "EncoderDecoderConfig",
+    "HeadSpec",
+    "InitSpec",
+    "LayerSpec",
+    "MlpSpec",
+    "MoeSpec",
+    "NormSpec",
+    "PositionSpec",
+    "RelativeBiasSpec",
+    "RopeScaling",
+    "RopeSpec",
+    "Segment",
+    "SpanBoundarySpec",
+    "TaskHeadSpec",
+    "TransformerConfig",
+]

@@ -39,9 +39,9 @@ def run(argv: Sequence[str]) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     started = time.monotonic()
     # TensorFlow and seqio take seconds: not before the command line is known to be right.
-    from beam_pipelines.caching.cache import cache, choose_workers, prepare
+    from beam_pipelines.caching.cache import cache, choose_workers, make_plan
 
-    plan = prepare(
+    plan = make_plan(
         arguments.task,
         modules=tuple(arguments.module),
         output=os.path.abspath(arguments.output),

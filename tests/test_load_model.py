@@ -29,10 +29,10 @@ from t5x_style.models.specs import (
     DtypePolicy,
     EncoderConfig,
     EncoderDecoderConfig,
+    LayerGroup,
     LayerSpec,
     MlpSpec,
     RelativeBiasSpec,
-    Segment,
     TransformerConfig,
 )
 from t5x_style.models.specs.recurrent_config import RecurrentConfig
@@ -47,7 +47,7 @@ def seq2seq():
         cross = AttentionSpec(2, 2, 8, causal=False, rope=None) if causal else None
         layer = LayerSpec(attention, MlpSpec(32), cross_attention=cross)
         bias = RelativeBiasSpec(8, 20, bidirectional=not causal)
-        return {"vocab_size": SIZE, "embed_dim": 16, "segments": (Segment((layer,), 2),), "relative_bias": bias}
+        return {"vocab_size": SIZE, "embed_dim": 16, "segments": (LayerGroup((layer,), 2),), "relative_bias": bias}
 
     return EncoderDecoderConfig(EncoderConfig(**trunk(False)), TransformerConfig(**trunk(True)))
 

@@ -67,7 +67,7 @@ class CachePlan:
         return [unit for split in self.splits for unit in split.units]
 
 
-def prepare(
+def make_plan(
     names: Sequence[str],
     modules: tuple[str, ...] = (),
     output: str = "",

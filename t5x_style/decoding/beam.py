@@ -19,7 +19,7 @@ from flax import nnx
 
 from t5x_style.decoding import cache as kv
 from t5x_style.decoding.buckets import MIN_LENGTH, bucket
-from t5x_style.decoding.checks import real, whole
+from t5x_style.decoding.checks import real, whole_number
 from t5x_style.decoding.prompts import PromptBatch, history, next_positions, prefill
 from t5x_style.decoding.sampling import Sampling, penalize, without
 from t5x_style.errors import UserError
@@ -44,7 +44,7 @@ class BeamSearch:
     early_stopping: bool | Literal["never"] = False
 
     def __post_init__(self):
-        whole(self.beams, "BeamSearch.beams", 1)
+        whole_number(self.beams, "BeamSearch.beams", 1)
         real(self.length_penalty, "BeamSearch.length_penalty", "a finite number", -math.inf)
         if self.early_stopping not in (True, False, "never"):
             raise UserError(f'BeamSearch.early_stopping is {self.early_stopping!r}; give True, False or "never"')

@@ -13,7 +13,7 @@ _WHOLE = (int, np.integer)
 _REAL = (int, float, np.integer, np.floating)
 
 
-def whole(value: Any, what: str, minimum: int, maximum: int | None = None) -> None:
+def whole_number(value: Any, what: str, minimum: int, maximum: int | None = None) -> None:
     """Raises UserError unless `value` is a whole number within the limits; True and 2.0 are none."""
     fits = type(value) is not bool and isinstance(value, _WHOLE)
     if not fits or value < minimum or (maximum is not None and value > maximum):

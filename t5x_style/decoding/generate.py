@@ -15,7 +15,7 @@ from flax import nnx
 from t5x_style.decoding import beam
 from t5x_style.decoding.beam import BeamSearch
 from t5x_style.decoding.buckets import MIN_LENGTH, bucket, check_rows
-from t5x_style.decoding.checks import whole
+from t5x_style.decoding.checks import whole_number
 from t5x_style.decoding.permutation import continued
 from t5x_style.decoding.prepare import prepare
 from t5x_style.decoding.prompts import (
@@ -121,7 +121,7 @@ def generate(
     if row_seeds is not None and len(row_seeds) != len(prompts):
         raise UserError(f"generate: {len(row_seeds)} row_seeds for {len(prompts)} prompts; give one a prompt")
     for number in [seed] if row_seeds is None else row_seeds:
-        whole(number, "generate: a seed", 0, 2**32 - 1)
+        whole_number(number, "generate: a seed", 0, 2**32 - 1)
     seeds = _row_seeds(seed, len(prompts)) if row_seeds is None else np.asarray(row_seeds, np.uint32)
     if encodes and (bidirectional_prompts or inputs is not None):
         raise UserError("generate: bidirectional_prompts and inputs are for decoders, not for encoder-decoders")
@@ -157,11 +157,11 @@ def _strings(stop: Sequence[str]) -> tuple[str, ...]:
 
 
 def _check(options: Options, batch_size: int, vocab_size: int) -> None:
-    whole(options.max_new_tokens, "generate: max_new_tokens", 1)
-    whole(options.min_new_tokens, "generate: min_new_tokens", 0, options.max_new_tokens)
-    whole(batch_size, "generate: batch_size", 1)
+    whole_number(options.max_new_tokens, "generate: max_new_tokens", 1)
+    whole_number(options.min_new_tokens, "generate: min_new_tokens", 0, options.max_new_tokens)
+    whole_number(batch_size, "generate: batch_size", 1)
     for end in options.end_ids:
-        whole(end, "generate: an end id", 0, vocab_size - 1)
+        whole_number(end, "generate: an end id", 0, vocab_size - 1)
     if options.stop and options.decode is None:
         raise UserError("generate: stop strings need decode, a function from ids to text")
     if "" in options.stop:

@@ -10,7 +10,7 @@ from flax import nnx
 
 from t5x_style.models.layers.embedding import Embedding
 from t5x_style.models.layers.linear import Linear
-from t5x_style.models.stack import Trunk, TrunkSegment, UnstackedSegment
+from t5x_style.models.stack import Trunk, TrunkLayerGroup, UnstackedLayerGroup
 
 # Up to so many tokens a product is bound by reading its matrix, and the order of the operands matters.
 FEW_TOKENS = 32
@@ -64,13 +64,13 @@ def prepare(model: Any) -> Any:
                     if isinstance(parameter, nnx.Param):
                         parameter.set_value(parameter.get_value().astype(dtype))
         for trunk in _trunks(prepared):
-            trunk.segments = nnx.List([_unstacked(segment) for segment in trunk.segments])
+            trunk.segments = nnx.List([_unstacked(group) for group in trunk.segments])
         _turn_kernels(prepared)
     return prepared
 
 
-def _unstacked(segment: Any) -> Any:
-    return UnstackedSegment(segment) if isinstance(segment, TrunkSegment) else segment
+def _unstacked(group: Any) -> Any:
+    return UnstackedLayerGroup(group) if isinstance(group, TrunkLayerGroup) else group
 
 
 def _turn_kernels(model: nnx.Module) -> None:
@@ -97,4 +97,4 @@ def _trunks(model: Any) -> list[Trunk]:
 
 
 def _stacked(trunk: Trunk) -> bool:
-    return any(isinstance(segment, TrunkSegment) for segment in trunk.segments)
+    return any(isinstance(group, TrunkLayerGroup) for group in trunk.segments)

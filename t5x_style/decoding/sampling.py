@@ -10,7 +10,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from t5x_style.decoding.checks import real, whole
+from t5x_style.decoding.checks import real, whole_number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,11 +36,11 @@ class Sampling:
 
     def __post_init__(self):
         real(self.temperature, "Sampling.temperature", "0 (greedy) or a positive number", 0)
-        whole(self.top_k, "Sampling.top_k, 0 for all tokens,", 0)
+        whole_number(self.top_k, "Sampling.top_k, 0 for all tokens,", 0)
         real(self.top_p, "Sampling.top_p", "a number above 0 and at most 1", 0, 1, open_low=True)
         real(self.min_p, "Sampling.min_p", "a number from 0 to 1", 0, 1)
         real(self.repetition_penalty, "Sampling.repetition_penalty", "a positive number", 0, open_low=True)
-        whole(self.no_repeat_ngram, "Sampling.no_repeat_ngram, 0 for none,", 0)
+        whole_number(self.no_repeat_ngram, "Sampling.no_repeat_ngram, 0 for none,", 0)
 
 
 GREEDY = Sampling()

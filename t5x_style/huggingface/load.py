@@ -26,7 +26,7 @@ from t5x_style.models.specs import FLOAT32, DtypePolicy
 def groups(mapping: WeightMap) -> list[WeightMap]:
     """The map in parts that share no parameter: all layers of one stack, or of the stacks of a fused tensor."""
     found: dict[tuple[str, ...], list[Stacked]] = {}
-    for rule, row in [(rule, None) for rule in mapping.whole] + [(held.rule, held.row) for held in mapping.layers]:
+    for rule, row in [(rule, None) for rule in mapping.outside] + [(held.rule, held.row) for held in mapping.layers]:
         found.setdefault(rule.ours, []).append(Stacked(rule, row))
     return [WeightMap((), rules) for rules in found.values()]
 

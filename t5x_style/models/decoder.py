@@ -12,7 +12,7 @@ from flax import nnx
 
 from t5x_style.errors import UserError
 from t5x_style.models import heads
-from t5x_style.models.layers.attention import Context
+from t5x_style.models.layers.attention import AttentionFacts
 from t5x_style.models.layers.embedding import Embedding, Head, HeadTransform, InputEmbedding
 from t5x_style.models.layers.linear import Linear
 from t5x_style.models.layers.masks import Sight
@@ -138,13 +138,13 @@ class Decoder(Transformer):
                 empty = jnp.zeros((tokens.shape[0], slots), causal_attention.dtype)
                 key_prefix = jax.lax.dynamic_update_slice(empty, causal_attention, (0, index))
         places = steps[None] if positions is None else positions
-        context = Context(
+        facts = AttentionFacts(
             sight=Sight(steps, key_index, segment_ids, key_segments, causal_attention, key_prefix),
             rotations=self.rotations(places),
             cache_index=index,
         )
         x_BLD = self.embedding.embed(tokens, places)
-        x_BLD, layers, losses = self.trunk(x_BLD, context, None if cache is None else cache.layers)
+        x_BLD, layers, losses = self.trunk(x_BLD, facts, None if cache is None else cache.layers)
         hidden_BLD = x_BLD if self.final_norm is None else self.final_norm(x_BLD)
         if cache is None:
             return (hidden_BLD, losses) if return_losses else hidden_BLD

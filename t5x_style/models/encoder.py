@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from t5x_style.models.decoder import Transformer
-from t5x_style.models.layers.attention import Context
+from t5x_style.models.layers.attention import AttentionFacts
 from t5x_style.models.layers.linear import Linear
 from t5x_style.models.layers.masks import Sight
 from t5x_style.models.specs import DtypePolicy, EncoderConfig
@@ -46,9 +46,9 @@ class Encoder(Transformer):
         """
         steps = jnp.arange(tokens.shape[1], dtype=jnp.int32)
         places = steps[None] if positions is None else positions
-        context = Context(sight=Sight(steps, steps, segment_ids, segment_ids), rotations=self.rotations(places))
+        facts = AttentionFacts(sight=Sight(steps, steps, segment_ids, segment_ids), rotations=self.rotations(places))
         x_BLD = self.embedding.embed(tokens, places, token_types)
-        x_BLD, _, losses = self.trunk(x_BLD, context)
+        x_BLD, _, losses = self.trunk(x_BLD, facts)
         hidden_BLD = x_BLD if self.final_norm is None else self.final_norm(x_BLD)
         return (hidden_BLD, losses) if return_losses else hidden_BLD
 

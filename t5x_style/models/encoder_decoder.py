@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from t5x_style.models.decoder import Transformer
-from t5x_style.models.layers.attention import Context, LayerCache
+from t5x_style.models.layers.attention import AttentionFacts, LayerCache
 from t5x_style.models.layers.masks import Sight
 from t5x_style.models.layers.moe import Losses
 from t5x_style.models.layers.norms import Norm
@@ -27,7 +27,7 @@ class EncoderDecoder(Transformer):
 
     def __init__(self, config: EncoderDecoderConfig, *, policy: DtypePolicy, rngs: nnx.Rngs):
         super().__init__(config.decoder, policy=policy, rngs=rngs)
-        self.whole = config
+        self.architecture = config
         self.encoder_trunk = Trunk(config.encoder, policy=policy, rngs=rngs)
         final = config.encoder.final_norm
         self.encoder_norm = None if final is None else Norm(final, config.embed_dim, axis="embed", policy=policy)
@@ -38,17 +38,17 @@ class EncoderDecoder(Transformer):
         """Encoder hidden states [B, S, embed] of tokens [B, S], and its routers' losses; arguments as of `Encoder`."""
         steps = jnp.arange(tokens.shape[1], dtype=jnp.int32)
         places = steps[None] if positions is None else positions
-        context = Context(
+        facts = AttentionFacts(
             sight=Sight(steps, steps, segment_ids, segment_ids),
             rotations={
                 (layer.attention.rope, layer.attention.head_dim): rope.tables(
                     places, layer.attention.rope, layer.attention.head_dim
                 )
-                for layer in self.whole.encoder.layers
+                for layer in self.architecture.encoder.layers
                 if layer.attention.rope is not None
             },
         )
-        x_BSD, _, losses = self.encoder_trunk(self.embedding.embed(tokens, places), context)
+        x_BSD, _, losses = self.encoder_trunk(self.embedding.embed(tokens, places), facts)
         return x_BSD if self.encoder_norm is None else self.encoder_norm(x_BSD), losses
 
     def cross(self, encoder_BSD: jax.Array) -> tuple[LayerCache, ...]:
@@ -101,7 +101,7 @@ class EncoderDecoder(Transformer):
             encoder_segment_ids, sources = cache.encoder_segment_ids, cache.encoder_segment_ids.shape[1]
         source_index = jnp.arange(sources, dtype=jnp.int32)
         places = steps[None] if positions is None else positions
-        context = Context(
+        facts = AttentionFacts(
             sight=Sight(steps, key_index, segment_ids, key_segments),
             rotations=self.rotations(places),
             cache_index=None if cache is None else cache.index,
@@ -109,7 +109,7 @@ class EncoderDecoder(Transformer):
             cross_sight=Sight(steps, source_index, segment_ids, encoder_segment_ids),
         )
         caches, crossed = (None, None) if cache is None else (cache.layers, cache.crossed)
-        x_BLD, layers, own = self.trunk(self.embedding.embed(tokens, places), context, caches, crossed)
+        x_BLD, layers, own = self.trunk(self.embedding.embed(tokens, places), facts, caches, crossed)
         hidden_BLD = x_BLD if self.final_norm is None else self.final_norm(x_BLD)
         if cache is None:
             return (hidden_BLD, add_losses(losses, own)) if return_losses else hidden_BLD

@@ -17,15 +17,17 @@ from t5x_style.models.specs.xlnet_config import XLNetConfig
 
 FORMAT = 1
 
+# What a class is called in files that were written before it got its present name.
+_NAMES_ON_DISK = {"LayerGroup": "Segment"}
 _TYPES: dict[str, type] = {
-    cls.__name__: cls
+    _NAMES_ON_DISK.get(cls.__name__, cls.__name__): cls
     for cls in (
         parts.DecoderConfig,
         parts.EncoderConfig,
         parts.EncoderDecoderConfig,
         parts.TransformerConfig,
         parts.DtypePolicy,
-        parts.Segment,
+        parts.LayerGroup,
         parts.LayerSpec,
         parts.AttentionSpec,
         parts.MlpSpec,
@@ -74,10 +76,11 @@ def from_json(text: str, source: str = "model.json") -> Any:
 
 def _encode(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        if _TYPES.get(type(value).__name__) is not type(value):
-            raise UserError(f"{type(value).__name__} cannot be written to model.json; use the parts of models.config")
+        name = _NAMES_ON_DISK.get(type(value).__name__, type(value).__name__)
+        if _TYPES.get(name) is not type(value):
+            raise UserError(f"{type(value).__name__} cannot be written to model.json; use the parts of models.specs")
         fields = {field.name: _encode(getattr(value, field.name)) for field in dataclasses.fields(value)}
-        return {"type": type(value).__name__, **fields}
+        return {"type": name, **fields}
     if isinstance(value, (list, tuple)):
         return [_encode(item) for item in value]
     if value is None or isinstance(value, (bool, int, float, str)):

@@ -1,6 +1,6 @@
-"""The trunk: segments of repeated layer patterns, stored stacked, run by a scan or unrolled.
+"""The trunk: groups of repeated layer patterns, stored stacked, run by a scan or unrolled.
 
-Each pattern position is one Block whose parameters carry a leading `layers` axis (none when the segment shares
+Each pattern position is one Block whose parameters carry a leading `layers` axis (none when the group shares
 weights). Checkpoints always have this layout; how the trunk runs is a matter of configuration only.
 """
 
@@ -14,11 +14,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from t5x_style.models.layers.attention import Context, LayerCache
+from t5x_style.models.layers.attention import AttentionFacts, LayerCache
 from t5x_style.models.layers.block import Block
 from t5x_style.models.layers.moe import LOSS_NAMES, Losses
 from t5x_style.models.layers.positions.distance_bias import RelativeBias
-from t5x_style.models.specs import DtypePolicy, LayerSpec, MoeSpec, Segment, TransformerConfig
+from t5x_style.models.specs import DtypePolicy, LayerGroup, LayerSpec, MoeSpec, TransformerConfig
 
 Carry = tuple[jax.Array, Losses]  # what goes from layer to layer
 LAYERS = "layers"  # logical name of the stacking axis
@@ -29,25 +29,25 @@ _REMAT_POLICIES: dict[str, Any] = {
 }
 
 
-class TrunkSegment(nnx.Module):
-    """One segment: `layers[i]` is the stack of pattern position i."""
+class TrunkLayerGroup(nnx.Module):
+    """One layer group: `layers[i]` is the stack of pattern position i."""
 
-    def __init__(self, segment: Segment, make_block: Callable[[LayerSpec, nnx.Rngs], Block], *, rngs: nnx.Rngs):
-        self.segment = segment
+    def __init__(self, group: LayerGroup, make_block: Callable[[LayerSpec, nnx.Rngs], Block], *, rngs: nnx.Rngs):
+        self.group = group
 
         def stacked(spec: LayerSpec) -> Block:
-            if segment.shared:
+            if group.shared:
                 return make_block(spec, rngs)
             build = nnx.vmap(lambda r: make_block(spec, r), transform_metadata={nnx.PARTITION_NAME: LAYERS})
-            return build(rngs.fork(split=segment.repeats))
+            return build(rngs.fork(split=group.repeats))
 
-        self.layers = nnx.List([stacked(spec) for spec in segment.pattern])
+        self.layers = nnx.List([stacked(spec) for spec in group.pattern])
 
-    def run(self, x_BLD: jax.Array, context: Context, *, scan: bool, remat: str) -> tuple[jax.Array, Losses]:
+    def run(self, x_BLD: jax.Array, facts: AttentionFacts, *, scan: bool, remat: str) -> tuple[jax.Array, Losses]:
         """[B, L, embed] -> ([B, L, embed], the routers' losses added up) through every layer, without a cache."""
         split = [nnx.split(block) for block in self.layers]
-        scanned = scan and self.segment.repeats > 1
-        applied = [_layer_function(graphdef, context, remat, scanned) for graphdef, _ in split]
+        scanned = scan and self.group.repeats > 1
+        applied = [_layer_function(graphdef, facts, remat, scanned) for graphdef, _ in split]
         states = tuple(state for _, state in split)
 
         def body(carry: Carry, slices: Sequence[Any] | None) -> tuple[Carry, None]:
@@ -57,10 +57,10 @@ class TrunkSegment(nnx.Module):
                 losses = add_losses(losses, own)
             return (x_BLD, losses), None
 
-        carry: Carry = x_BLD, no_losses(self.segment.pattern)
+        carry: Carry = x_BLD, no_losses(self.group.pattern)
         if scanned:
-            return jax.lax.scan(body, carry, None if self.segment.shared else states, self.segment.repeats)[0]
-        rows = [None] * self.segment.repeats if self.segment.shared else unstack(states, self.segment.repeats)
+            return jax.lax.scan(body, carry, None if self.group.shared else states, self.group.repeats)[0]
+        rows = [None] * self.group.repeats if self.group.shared else unstack(states, self.group.repeats)
         for row in rows:
             carry, _ = body(carry, row)
         return carry
@@ -69,28 +69,28 @@ class TrunkSegment(nnx.Module):
         """Every layer as a Block of its own, in the order they run (slices of the stacks)."""
         split = [nnx.split(block) for block in self.layers]
         states = tuple(state for _, state in split)
-        rows = [states] * self.segment.repeats if self.segment.shared else unstack(states, self.segment.repeats)
+        rows = [states] * self.group.repeats if self.group.shared else unstack(states, self.group.repeats)
         for row in rows:
             for (graphdef, _), state in zip(split, row):
                 yield nnx.merge(graphdef, state)
 
 
-class UnstackedSegment(nnx.Module):
-    """A segment whose layers are separate modules: what decoding runs (see decoding.prepare)."""
+class UnstackedLayerGroup(nnx.Module):
+    """A layer group whose layers are separate modules: what decoding runs (see decoding.prepare)."""
 
-    def __init__(self, segment: TrunkSegment):
-        self.layers = nnx.List(list(segment.blocks()))
+    def __init__(self, group: TrunkLayerGroup):
+        self.layers = nnx.List(list(group.blocks()))
 
     def blocks(self) -> Iterator[Block]:
         """Every layer, in the order they run."""
         return iter(self.layers)
 
-    def run(self, x_BLD: jax.Array, context: Context, *, scan: bool, remat: str) -> tuple[jax.Array, Losses]:
-        """As TrunkSegment.run; always unrolled, and nothing is recomputed: this form is for inference."""
+    def run(self, x_BLD: jax.Array, facts: AttentionFacts, *, scan: bool, remat: str) -> tuple[jax.Array, Losses]:
+        """As TrunkLayerGroup.run; always unrolled, and nothing is recomputed: this form is for inference."""
         del scan, remat
         losses: Losses = {}
         for block in self.layers:
-            x_BLD, _, own = block(x_BLD, context)
+            x_BLD, _, own = block(x_BLD, facts)
             losses = add_losses(losses, own)
         return x_BLD, losses
 
@@ -102,7 +102,7 @@ def initialization(config: TransformerConfig) -> dict[str, Any]:
 
 
 class Trunk(nnx.Module):
-    """All segments, in order."""
+    """All layer groups, in order."""
 
     def __init__(self, config: TransformerConfig, *, policy: DtypePolicy, rngs: nnx.Rngs):
         def make_block(spec: LayerSpec, layer_rngs: nnx.Rngs) -> Block:
@@ -110,7 +110,7 @@ class Trunk(nnx.Module):
 
         self.scan = config.scan
         self.remat = config.remat
-        self.segments = nnx.List([TrunkSegment(segment, make_block, rngs=rngs) for segment in config.segments])
+        self.segments = nnx.List([TrunkLayerGroup(group, make_block, rngs=rngs) for group in config.segments])
         heads, bias = config.layers[0].attention.heads, config.relative_bias
         stddev = config.embed_dim**-0.5 if config.init.stddev is None else config.init.stddev
         self.relative_bias = (
@@ -120,7 +120,7 @@ class Trunk(nnx.Module):
     def __call__(
         self,
         x_BLD: jax.Array,
-        context: Context,
+        facts: AttentionFacts,
         caches: Sequence[LayerCache] | None = None,
         crossed: Sequence[LayerCache] | None = None,
     ) -> tuple[jax.Array, tuple[LayerCache, ...] | None, Losses]:
@@ -130,16 +130,16 @@ class Trunk(nnx.Module):
           crossed: the encoder's keys and values, one pair a layer, for decoding with an encoder.
         """
         if self.relative_bias is not None:
-            context = dataclasses.replace(context, bias=self.relative_bias)
+            facts = dataclasses.replace(facts, bias=self.relative_bias)
         losses: Losses = {}
         if caches is None:
-            for segment in self.segments:
-                x_BLD, own = segment.run(x_BLD, context, scan=self.scan, remat=self.remat)
+            for group in self.segments:
+                x_BLD, own = group.run(x_BLD, facts, scan=self.scan, remat=self.remat)
                 losses = add_losses(losses, own)
             return x_BLD, None, losses
         written: list[LayerCache] = []
         for index, (block, cache) in enumerate(zip(self.blocks(), caches, strict=True)):
-            x_BLD, new, own = block(x_BLD, context, cache, None if crossed is None else crossed[index])
+            x_BLD, new, own = block(x_BLD, facts, cache, None if crossed is None else crossed[index])
             losses = add_losses(losses, own)
             assert new is not None
             written.append(new)
@@ -147,7 +147,7 @@ class Trunk(nnx.Module):
 
     def blocks(self) -> Iterator[Block]:
         """Every layer, in the order they run."""
-        return (block for segment in self.segments for block in segment.blocks())
+        return (block for group in self.segments for block in group.blocks())
 
 
 def no_losses(layers: Sequence[LayerSpec]) -> Losses:
@@ -163,10 +163,10 @@ def add_losses(one: Losses, other: Losses) -> Losses:
 
 
 def _layer_function(
-    graphdef: Any, context: Context, remat: str, scanned: bool
+    graphdef: Any, facts: AttentionFacts, remat: str, scanned: bool
 ) -> Callable[[Any, jax.Array], tuple[jax.Array, Losses]]:
     def apply(state: Any, x_BLD: jax.Array) -> tuple[jax.Array, Losses]:
-        x_BLD, _, losses = nnx.merge(graphdef, state)(x_BLD, context)
+        x_BLD, _, losses = nnx.merge(graphdef, state)(x_BLD, facts)
         return x_BLD, losses
 
     return rematerialised(apply, remat, scanned)

@@ -13,10 +13,10 @@ from flax import nnx
 from t5x_style.errors import UserError
 from t5x_style.models.decoder import Transformer
 from t5x_style.models.layers.linear import truncated_normal
-from t5x_style.models.layers.two_stream import Streams, TwoStreamBlock, TwoStreamContext, distance_encodings
+from t5x_style.models.layers.two_stream import Streams, TwoStreamBlock, TwoStreamFacts, distance_encodings
 from t5x_style.models.specs import DtypePolicy, LayerSpec
 from t5x_style.models.specs.xlnet_config import XLNetConfig
-from t5x_style.models.stack import TrunkSegment, initialization, rematerialised, unstack
+from t5x_style.models.stack import TrunkLayerGroup, initialization, rematerialised, unstack
 
 UNUSED = -1  # segment id of a memory slot that holds nothing; padding is 0
 
@@ -36,13 +36,13 @@ class Memories:
     segment_ids: jax.Array
 
 
-class TwoStreamSegment(TrunkSegment):
-    """A TrunkSegment whose layers carry two streams and read memories; parameters lie as in any other trunk."""
+class TwoStreamLayerGroup(TrunkLayerGroup):
+    """A TrunkLayerGroup whose layers carry two streams and read memories; parameters lie as in any other trunk."""
 
     def run_streams(
         self,
         streams: Streams,
-        context: TwoStreamContext,
+        facts: TwoStreamFacts,
         memories: jax.Array | None,
         keep: slice,
         *,
@@ -52,24 +52,24 @@ class TwoStreamSegment(TrunkSegment):
         """The streams after all layers, and the inputs of each, cut to `keep`, where there are memories.
 
         Args:
-          memories: [layers of this segment, B, M, D] or None.
+          memories: [layers of this group, B, M, D] or None.
 
         Returns:
-          (streams, [layers of this segment, B, kept positions, D] or None).
+          (streams, [layers of this group, B, kept positions, D] or None).
         """
-        pattern, repeats = len(self.layers), self.segment.repeats
+        pattern, repeats = len(self.layers), self.group.repeats
         split = [nnx.split(block) for block in self.layers]
         scanned = scan and repeats > 1
 
         def layer(graphdef: Any) -> Any:
             def apply(state: Any, streams: Streams, memory: jax.Array | None) -> Streams:
-                return nnx.merge(graphdef, state)(streams, memory, context)
+                return nnx.merge(graphdef, state)(streams, memory, facts)
 
             return rematerialised(apply, remat, scanned)
 
         applied = [layer(graphdef) for graphdef, _ in split]
         states = tuple(state for _, state in split)
-        shared = self.segment.shared
+        shared = self.group.shared
         stacks = None if memories is None else memories.reshape(repeats, pattern, *memories.shape[1:])
 
         def body(streams: Streams, row: tuple[Any, jax.Array | None]) -> tuple[Streams, jax.Array | None]:
@@ -102,17 +102,17 @@ class TwoStreamTrunk(nnx.Module):
 
         self.scan = config.scan
         self.remat = config.remat
-        self.segments = nnx.List([TwoStreamSegment(segment, make_block, rngs=rngs) for segment in config.segments])
+        self.segments = nnx.List([TwoStreamLayerGroup(group, make_block, rngs=rngs) for group in config.segments])
 
     def __call__(
-        self, streams: Streams, context: TwoStreamContext, memories: jax.Array | None, keep: slice
+        self, streams: Streams, facts: TwoStreamFacts, memories: jax.Array | None, keep: slice
     ) -> tuple[Streams, jax.Array | None]:
         """The streams after all layers; with memories [layers, B, M, D] also the inputs of each, cut to `keep`."""
         start, collected = 0, []
-        for segment in self.segments:
-            end = start + segment.segment.repeats * len(segment.layers)
+        for group in self.segments:
+            end = start + group.group.repeats * len(group.layers)
             own = None if memories is None else memories[start:end]
-            streams, kept = segment.run_streams(streams, context, own, keep, scan=self.scan, remat=self.remat)
+            streams, kept = group.run_streams(streams, facts, own, keep, scan=self.scan, remat=self.remat)
             collected.append(kept)
             start = end
         return streams, None if memories is None else jnp.concatenate(collected)
@@ -205,14 +205,14 @@ class XLNet(Transformer):
             )
         if memories is not None and segment_ids is None:
             segment_ids = jnp.ones_like(tokens)
-        context = self._context(tokens, segment_ids, token_types, permutation_mask, target_mapping, memories)
+        facts = self._facts(tokens, segment_ids, token_types, permutation_mask, target_mapping, memories)
         content_BLD = self.embedding.embed(tokens, jnp.arange(length, dtype=jnp.int32)[None])
         query_BPD = None
         if target_mapping is not None:
             start_D = self.mask_embedding[...].astype(content_BLD.dtype)
             query_BPD = jnp.broadcast_to(start_D, (*target_mapping.shape[:2], config.embed_dim))
         past = None if memories is None else memories.hidden
-        (content_BLD, query_BPD), kept = self.trunk((content_BLD, query_BPD), context, past, slice(0, keep))
+        (content_BLD, query_BPD), kept = self.trunk((content_BLD, query_BPD), facts, past, slice(0, keep))
         hidden = content_BLD if query_BPD is None else query_BPD
         hidden = hidden if self.final_norm is None else self.final_norm(hidden)
         if memories is None:
@@ -234,7 +234,7 @@ class XLNet(Transformer):
         hidden = jnp.zeros(shape, self.policy.dtype("compute"))
         return Memories(hidden, jnp.full((batch, slots), UNUSED, jnp.int32))
 
-    def _context(
+    def _facts(
         self,
         tokens: jax.Array,
         segment_ids: jax.Array | None,
@@ -242,7 +242,7 @@ class XLNet(Transformer):
         permutation_mask: jax.Array | None,
         target_mapping: jax.Array | None,
         memories: Memories | None,
-    ) -> TwoStreamContext:
+    ) -> TwoStreamFacts:
         config, (batch, length) = self.config, tokens.shape
         past = 0 if memories is None else memories.hidden.shape[2]
         keys = past + length
@@ -270,7 +270,7 @@ class XLNet(Transformer):
         if config.bidirectional_data:  # distances of the other sign: sines change theirs, cosines do not
             half = config.embed_dim // 2
             ways.append(encodings_RD * jnp.where(jnp.arange(2 * half) < half, -1.0, 1.0))
-        return TwoStreamContext(
+        return TwoStreamFacts(
             content_mask=mask_BLS | (distance_LS == 0)[None],
             query_mask=mask_BLS,
             document_mask=document_BLS,

@@ -57,7 +57,7 @@ def check_fields(config: Any, objective: Objective) -> None:
 
 def forward(model: Any, batch: Batch) -> Forward:
     """Runs a model on the fields of one microbatch, see data/batches.py."""
-    config = getattr(model, "whole", model.config)
+    config = getattr(model, "architecture", model.config)
     if isinstance(config, EncoderConfig):
         arguments = {"segment_ids": batch["encoder_segment_ids"], "positions": batch["encoder_positions"]}
         hidden, losses = model(

@@ -24,7 +24,7 @@ from t5x_style.models import flops_per_token
 from t5x_style.progress import Progress
 from t5x_style.training import memory, metrics, multihost, throughput
 from t5x_style.training.run import TrainRun
-from t5x_style.training.setup import Prepared, prepare
+from t5x_style.training.setup import Setup, set_up
 from t5x_style.training.state import Params, TrainState
 
 
@@ -84,18 +84,18 @@ def train(run: TrainRun, open_loader: Any) -> dict[str, float]:
       UserError: the configuration does not fit the devices, the data or the checkpoint; or the run diverged.
       Interrupted: a signal stopped it; the checkpoint of the last finished step is on disk.
     """
-    prepared = prepare(run)
-    with meshes.use(prepared.mesh, run.mesh.tables):
-        return _Loop(run, prepared, open_loader).run_all()
+    setup = set_up(run)
+    with meshes.use(setup.mesh, run.mesh.tables):
+        return _Loop(run, setup, open_loader).run_all()
 
 
 class _Loop:
     """The loop's own variables; one instance a run."""
 
-    def __init__(self, run: TrainRun, prepared: Prepared, open_loader: Any):
-        self.run, self.prepared = run, prepared
+    def __init__(self, run: TrainRun, setup: Setup, open_loader: Any):
+        self.run, self.setup = run, setup
         tables = run.mesh.tables
-        self.batch_sharding = meshes.batch_sharding(prepared.mesh, tables, rank=3, leading=1)
+        self.batch_sharding = meshes.batch_sharding(setup.mesh, tables, rank=3, leading=1)
         self.rows = run.data.batch_size // run.data.accumulation
         local = meshes.local_rows(self.batch_sharding, self.rows, leading=1)
         self.open_loader = lambda data: open_loader(data, None if jax.process_count() == 1 else local)
@@ -122,11 +122,11 @@ class _Loop:
         return self.last
 
     def _restore_or_start(self) -> tuple[TrainState, int]:
-        run, prepared = self.run, self.prepared
-        gradients, abstract = prepared.gradients, prepared.abstract
+        run, setup = self.run, self.setup
+        gradients, abstract = setup.gradients, setup.abstract
         logging.info(
             "memory:\n%s",
-            memory.table(abstract.params, gradients, abstract.optimizer, prepared.resolver.replicated),
+            memory.table(abstract.params, gradients, abstract.optimizer, setup.resolver.replicated),
         )
         latest = self.checkpoints.latest()
         if latest is not None:
@@ -134,7 +134,7 @@ class _Loop:
             self.loader.set_state(loader_state)
             logging.info("continuing %s from step %d of %d", run.model_dir, latest, run.steps)
             return TrainState.of_items(items), latest
-        state = prepared.initialise()
+        state = setup.initialise()
         if run.init_from:
             state = dataclasses.replace(state, params=_starting_params(run, abstract.params))
         return state, 0
@@ -159,7 +159,7 @@ class _Loop:
             self._profile(step)
             batch, tokens = self._put(next(self.loader))
             with jax.transfer_guard("disallow"):
-                state, values = self.prepared.train_step(state, batch)
+                state, values = self.setup.train_step(state, batch)
             self._report_pending(progress)
             self.pending = Pending(step, values, tokens)
             if step == start + 1:
@@ -177,7 +177,7 @@ class _Loop:
                 self._save(step, state)
             if stop:
                 raise Interrupted(f"stopped at step {step} of {run.steps}")
-        compiled = self.prepared.train_step._cache_size()
+        compiled = self.setup.train_step._cache_size()
         assert compiled <= 1, f"the train step was compiled {compiled} times: a batch changed shape"
 
     def _stop(self, step: int, signals: StopSignals) -> bool:
@@ -220,7 +220,7 @@ class _Loop:
         began = time.monotonic()
         loss = weights = 0.0
         for batch in self._eval_batches():
-            sums = self.prepared.eval_step(state.params, self._put(batch)[0])
+            sums = self.setup.eval_step(state.params, self._put(batch)[0])
             loss, weights = loss + float(sums[0]), weights + float(sums[1])
         if not weights:
             raise UserError(f"evaluation data {self.run.evaluation.data.name!r} has no token to predict")

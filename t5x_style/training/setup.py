@@ -21,7 +21,7 @@ from t5x_style.training.run import TrainRun
 
 
 @dataclasses.dataclass
-class Prepared:
+class Setup:
     """A run ready to loop.
 
     Attributes:
@@ -59,7 +59,7 @@ def make_loss_function(run: TrainRun, graphdef: nnx.GraphDef, model_state: nnx.S
     return loss_function
 
 
-def prepare(run: TrainRun) -> Prepared:
+def set_up(run: TrainRun) -> Setup:
     """Builds mesh, shardings and steps; compiles nothing and allocates nothing yet.
 
     Raises:
@@ -94,7 +94,7 @@ def prepare(run: TrainRun) -> Prepared:
             run.guard,
             gradient_shardings if mesh.size > 1 else None,
         )
-        return Prepared(
+        return Setup(
             mesh=mesh,
             resolver=resolver,
             abstract=checkpoints.with_shardings(abstract, shardings),

@@ -76,7 +76,7 @@ def optimizer_shardings(
     axes: dict[str, Any],
     resolver: meshes.Resolver,
 ) -> Any:
-    """Shardings of the optax state: arrays shaped like their parameter follow the optimizer table, others are whole."""
+    """Shardings of the optax state: arrays shaped like their parameter follow its table, others are replicated."""
     like_params = parameters.shardings(abstract_params, axes, resolver, "optimizer")
 
     def one(leaf: Any, sharding: jax.sharding.NamedSharding, parameter: jax.ShapeDtypeStruct) -> Any:
@@ -96,10 +96,10 @@ def state_shardings(
     abstract: TrainState, optimizer: optax.GradientTransformation, axes: dict[str, Any], resolver: meshes.Resolver
 ) -> TrainState:
     """A TrainState of NamedShardings."""
-    whole = resolver.replicate()
+    replicated = resolver.replicate()
     return TrainState(
-        step=whole,
+        step=replicated,
         params=parameters.shardings(abstract.params, axes, resolver, "parameters"),
         optimizer=optimizer_shardings(abstract.optimizer, optimizer, abstract.params, axes, resolver),
-        guard=jax.tree.map(lambda _: whole, abstract.guard),
+        guard=jax.tree.map(lambda _: replicated, abstract.guard),
     )

@@ -86,7 +86,7 @@ def accumulate(
     }
 
 
-def judge(guard: Guard, config: GuardConfig, loss: jax.Array, norm: jax.Array) -> tuple[jax.Array, Guard]:
+def update_guard(guard: Guard, config: GuardConfig, loss: jax.Array, norm: jax.Array) -> tuple[jax.Array, Guard]:
     """Decides inside the step whether its update counts.
 
     Returns:
@@ -125,7 +125,7 @@ def make_train_step(
     def train_step(state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, Metrics]:
         gradients, metrics = accumulate(loss_function, state.params, batch, gradient_shardings)
         norm = optax.global_norm(gradients)
-        good, counters = judge(state.guard, guard, metrics["loss"], norm)
+        good, counters = update_guard(state.guard, guard, metrics["loss"], norm)
         updates, new_optimizer = optimizer.update(gradients, state.optimizer, state.params)
         new_params = optax.apply_updates(state.params, updates)
 

@@ -67,7 +67,7 @@ TOKENIZE = [to_targets, seqio.preprocessors.tokenize]
 
 
 def run(output, *names, **keywords):
-    plan = driver.prepare(names, modules=("json",), output=str(output), **keywords)
+    plan = driver.make_plan(names, modules=("json",), output=str(output), **keywords)
     with Runner() as runner:
         return driver.cache(plan, runner)
 
@@ -421,7 +421,7 @@ def test_user_module_in_worker_processes(tmp_path, monkeypatch):
     try:
         for workers in (1, 2):
             output = tmp_path / f"cache{workers}"
-            plan = driver.prepare(
+            plan = driver.make_plan(
                 ["user_lines"],
                 modules=("user_tasks_of_a_test",),
                 output=str(output),
@@ -438,7 +438,7 @@ def test_user_module_in_worker_processes(tmp_path, monkeypatch):
 
 def test_few_bytes_are_not_worth_a_second_process(add_task, tmp_path):
     add_task("texts", [*TOKENIZE, PLACEHOLDER])
-    plan = driver.prepare(["texts"], modules=("json",), output=str(tmp_path / "cache"))
+    plan = driver.make_plan(["texts"], modules=("json",), output=str(tmp_path / "cache"))
     assert sum(split.input_bytes for split in plan.splits) == sum(
         path.stat().st_size for path in [*(tmp_path / "lines").iterdir(), tmp_path / "lines/part-1.txt"]
     )

@@ -17,7 +17,7 @@ from t5x_style.decoding.sampling import restrict, sample
 from t5x_style.errors import UserError
 from t5x_style.models import DtypePolicy, build
 from t5x_style.models.presets.llama import llama
-from t5x_style.models.specs import DecoderConfig, Segment
+from t5x_style.models.specs import DecoderConfig, LayerGroup
 
 PROMPTS = [[5, 6, 7, 8, 9], [3], list(range(10, 27)), [40, 41]]
 
@@ -30,7 +30,7 @@ def windowed() -> DecoderConfig:
     config = tiny()
     layer = config.layers[0]
     local = dataclasses.replace(layer, attention=dataclasses.replace(layer.attention, window=4))
-    return dataclasses.replace(config, segments=(Segment((local, layer), 2), Segment((layer,), 2, shared=True)))
+    return dataclasses.replace(config, segments=(LayerGroup((local, layer), 2), LayerGroup((layer,), 2, shared=True)))
 
 
 @pytest.fixture(scope="module", params=[tiny, windowed])

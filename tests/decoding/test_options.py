@@ -25,12 +25,12 @@ from t5x_style.models.specs import (
     EmbeddingSpec,
     EncoderConfig,
     EncoderDecoderConfig,
+    LayerGroup,
     LayerSpec,
     MlpSpec,
     PositionSpec,
     RelativeBiasSpec,
     RopeSpec,
-    Segment,
     TransformerConfig,
 )
 
@@ -44,11 +44,13 @@ def decoder_config(**changes) -> DecoderConfig:
 def encoder_decoder_config() -> EncoderDecoderConfig:
     inner = AttentionSpec(4, 2, 6, rope=None)
     both, mlp = dataclasses.replace(inner, causal=False), MlpSpec(40)
-    encoder = EncoderConfig(50, 24, (Segment((LayerSpec(both, mlp),), 2),), relative_bias=RelativeBiasSpec(8, 16, True))
+    encoder = EncoderConfig(
+        50, 24, (LayerGroup((LayerSpec(both, mlp),), 2),), relative_bias=RelativeBiasSpec(8, 16, True)
+    )
     decoder = TransformerConfig(
         50,
         24,
-        (Segment((LayerSpec(inner, mlp, cross_attention=both),), 3),),
+        (LayerGroup((LayerSpec(inner, mlp, cross_attention=both),), 3),),
         relative_bias=RelativeBiasSpec(8, 16),
     )
     return EncoderDecoderConfig(encoder, decoder)
@@ -230,7 +232,7 @@ def test_inputs_of_one_prompt_reach_prefill_and_steps():
     config = decoder_config()
     layer = config.layers[0]
     layer = dataclasses.replace(layer, attention=dataclasses.replace(layer.attention, rope=rope))
-    glm = prepare(build(dataclasses.replace(config, segments=(Segment((layer,), 2),)), 3))
+    glm = prepare(build(dataclasses.replace(config, segments=(LayerGroup((layer,), 2),)), 3))
     drawn = generate(glm, PROMPTS, 6, inputs=two_dimensional)
     scores = score(glm, PROMPTS, drawn, row_inputs=two_dimensional).log_probs
     for prompt, row, got in zip(PROMPTS, drawn, scores):
@@ -336,7 +338,7 @@ def test_a_table_of_positions_has_an_end():
     config = decoder_config()
     layer = config.layers[0]
     layer = dataclasses.replace(layer, attention=dataclasses.replace(layer.attention, rope=None))
-    config = dataclasses.replace(config, embedding=learned, segments=(Segment((layer,), 1),))
+    config = dataclasses.replace(config, embedding=learned, segments=(LayerGroup((layer,), 1),))
     gpt = build(config, 0)
     assert len(generate(gpt, [[1] * 17], 4)[0]) == 4
     with pytest.raises(UserError, match="20 positions"):

@@ -30,7 +30,7 @@ def metrics_of(balance_weight):
     config = llama(50, 16, 2, 2, mlp_hidden=16, vocab_multiple=16)
     layer = config.segments[0].pattern[0]
     moe = parts.MoeSpec(3, 1, parts.MlpSpec(16), "capacity", capacity_factor=0.5, balance_weight=balance_weight)
-    config = dataclasses.replace(config, segments=(parts.Segment((dataclasses.replace(layer, mlp=moe),), 2),))
+    config = dataclasses.replace(config, segments=(parts.LayerGroup((dataclasses.replace(layer, mlp=moe),), 2),))
     graphdef, state, params = parameters.split(build(config))
     run = SimpleNamespace(z_loss=0.0, max_z_loss=0.0, loss_chunk=16)
     random = np.random.default_rng(0)

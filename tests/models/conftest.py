@@ -15,7 +15,7 @@ def small_config(**changes):
     attention_changes = changes.pop("attention", {})
     layer = dataclasses.replace(layer, attention=dataclasses.replace(attention, **attention_changes), **layer_changes)
     settings = {"vocab_size": 61, "vocab_multiple": 16, "embed_dim": 32, "remat": "none", "scan": False}
-    settings["segments"] = (parts.Segment((layer,), 3),)
+    settings["segments"] = (parts.LayerGroup((layer,), 3),)
     return parts.DecoderConfig(**{**settings, **changes})
 
 

@@ -48,8 +48,8 @@ def t5():
 
     one, other = layer(rope=None, causal=False), layer(rope=None, cross=True)
     return parts.EncoderDecoderConfig(
-        stack(parts.EncoderConfig, parts.Segment((one,), 2), relative_bias=bias(True)),
-        stack(parts.TransformerConfig, parts.Segment((other,), 2), relative_bias=bias(False), tied_embeddings=True),
+        stack(parts.EncoderConfig, parts.LayerGroup((one,), 2), relative_bias=bias(True)),
+        stack(parts.TransformerConfig, parts.LayerGroup((other,), 2), relative_bias=bias(False), tied_embeddings=True),
     )
 
 
@@ -60,7 +60,7 @@ def bert():
     )
     return stack(
         parts.EncoderConfig,
-        parts.Segment((block,), 3),
+        parts.LayerGroup((block,), 3),
         final_norm=None,
         tied_embeddings=True,
         head=parts.HeadSpec(bias=True, transform="gelu", transform_norm=norm),
@@ -74,16 +74,16 @@ def gemma():
         layer(norm=norm, placement="sandwich", qk_norm=norm, **attention)
         for attention in ({"window": 5}, {"rope": parts.RopeSpec(1e6)})
     )
-    first, rest = parts.Segment((local, local, wide), 2), parts.Segment((local,), 1)
+    first, rest = parts.LayerGroup((local, local, wide), 2), parts.LayerGroup((local,), 1)
     return stack(parts.DecoderConfig, first, rest, embedding_scale=4.0, tied_embeddings=True)
 
 
 CONFIGS = {
-    "llama": stack(parts.DecoderConfig, parts.Segment((layer(),), 3)),
+    "llama": stack(parts.DecoderConfig, parts.LayerGroup((layer(),), 3)),
     "gemma": gemma(),
     "t5": t5(),
     "bert": bert(),
-    "mixtral": stack(parts.DecoderConfig, parts.Segment((layer(parts.MoeSpec(4, 2, parts.MlpSpec(16))),), 2)),
+    "mixtral": stack(parts.DecoderConfig, parts.LayerGroup((layer(parts.MoeSpec(4, 2, parts.MlpSpec(16))),), 2)),
 }
 
 

@@ -31,7 +31,7 @@ def xlnet(**changes):
         "post",
     )
     settings = {"final_norm": None, "tied_embeddings": True, "head": parts.HeadSpec(bias=True)}
-    return checks.stack(XLNetConfig, parts.Segment((layer,), 3), **{**settings, **changes})
+    return checks.stack(XLNetConfig, parts.LayerGroup((layer,), 3), **{**settings, **changes})
 
 
 def recurrent(cell, **changes):

@@ -122,5 +122,5 @@ def test_pairs_are_those_that_somebody_sees():
                 for columns in seen:
                     met[rows, columns] = True
                     assert mask[rows, columns].any()
-                    assert blockwise.whole(rows, columns, form) == mask[rows, columns].all()
+                    assert blockwise.all_visible(rows, columns, form) == mask[rows, columns].all()
             assert not np.any(mask & ~met)

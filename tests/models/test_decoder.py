@@ -33,7 +33,11 @@ def mixed_config(make_config):
     """A pattern of a local and a global layer, then a segment with shared weights."""
     local = make_config(attention={"window": 9}).layers[0]
     wide = make_config(attention={"rope": parts.RopeSpec(1000.0), "qk_norm": parts.NormSpec()}).layers[0]
-    segments = (parts.Segment((local, wide), 2), parts.Segment((wide,), 3, shared=True), parts.Segment((local,), 1))
+    segments = (
+        parts.LayerGroup((local, wide), 2),
+        parts.LayerGroup((wide,), 3, shared=True),
+        parts.LayerGroup((local,), 1),
+    )
     return make_config(segments=segments)
 
 
@@ -162,7 +166,7 @@ def test_layout_is_stacked_whatever_runs(make_config):
     kernel = flat["trunk/segments/0/layers/0/attention/key/kernel"]
     assert kernel.shape == (3, 32, 2, 8)
     assert kernel.get_metadata()["out_sharding"] == ("layers", "embed", "kv_heads", "head_dim")
-    shared = build(make_config(segments=(parts.Segment((make_config().layers[0],), 3, shared=True),)), 0)
+    shared = build(make_config(segments=(parts.LayerGroup((make_config().layers[0],), 3, shared=True),)), 0)
     assert nnx.state(shared)["trunk"]["segments"][0]["layers"][0]["attention"]["key"]["kernel"].shape == (32, 2, 8)
 
 

@@ -25,7 +25,7 @@ def encoder(**changes):
     settings = {
         "vocab_size": 50,
         "embed_dim": 24,
-        "segments": (parts.Segment((layer(False),), 3),),
+        "segments": (parts.LayerGroup((layer(False),), 3),),
         "vocab_multiple": 16,
         "embedding": parts.EmbeddingSpec(dim=8, types=2, positions=parts.PositionSpec(length=40), norm=NORM),
         "init": parts.InitSpec(0.3),
@@ -38,12 +38,12 @@ def encoder_decoder(**changes):
     shared = {"vocab_size": 50, "embed_dim": 24, "vocab_multiple": 16, "init": parts.InitSpec(0.3), **changes}
     return parts.EncoderDecoderConfig(
         parts.EncoderConfig(
-            segments=(parts.Segment((layer(False),), 2),),
+            segments=(parts.LayerGroup((layer(False),), 2),),
             relative_bias=parts.RelativeBiasSpec(8, 20, bidirectional=True),
             **shared,
         ),
         parts.TransformerConfig(
-            segments=(parts.Segment((layer(True, cross=True),), 3),),
+            segments=(parts.LayerGroup((layer(True, cross=True),), 3),),
             relative_bias=parts.RelativeBiasSpec(8, 20),
             **shared,
         ),
@@ -96,7 +96,7 @@ def test_a_packed_pair_equals_the_pair_alone():
 
 @pytest.mark.parametrize("mlp", [None, parts.MoeSpec(3, 2, parts.MlpSpec(10))])
 def test_scan_and_remat_change_nothing(mlp):
-    config = encoder(segments=(parts.Segment((layer(False), layer(False, mlp=mlp)), 2),))
+    config = encoder(segments=(parts.LayerGroup((layer(False), layer(False, mlp=mlp)), 2),))
     expected, losses = build(config)(tokens(2, 9), return_losses=True)
     assert set(losses) == (set() if mlp is None else {"moe_balance", "moe_z", "moe_dropped"})
     for scan in (True, False):
@@ -130,7 +130,7 @@ def test_a_pooler_has_its_own_weights():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: encoder(segments=(parts.Segment((layer(True),)),)), "need causal=False"),
+        (lambda: encoder(segments=(parts.LayerGroup((layer(True),)),)), "need causal=False"),
         (lambda: encoder(tied_embeddings=True), "needs HeadSpec.transform"),
         (
             lambda: parts.EncoderDecoderConfig(encoder(), encoder(embed_dim=16)),
@@ -138,7 +138,7 @@ def test_a_pooler_has_its_own_weights():
         ),
         (lambda: parts.EncoderDecoderConfig(encoder(), encoder()), "every decoder layer needs cross_attention"),
         (
-            lambda: parts.DecoderConfig(50, 24, (parts.Segment((layer(True, cross=True),)),)),
+            lambda: parts.DecoderConfig(50, 24, (parts.LayerGroup((layer(True, cross=True),)),)),
             "cross_attention needs an encoder",
         ),
     ],

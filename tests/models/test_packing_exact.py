@@ -29,7 +29,7 @@ def layer(placement="pre", mlp=None, norm=None, cross=False, **attention):
 
 
 def stack(kind, layers, **changes):
-    settings = {"vocab_size": 3 * IDS, "embed_dim": WIDTH, "segments": (parts.Segment(tuple(layers), 2),)}
+    settings = {"vocab_size": 3 * IDS, "embed_dim": WIDTH, "segments": (parts.LayerGroup(tuple(layers), 2),)}
     return kind(**{**settings, "vocab_multiple": 16, "init": parts.InitSpec(0.3), "remat": "none", **changes})
 
 
@@ -87,7 +87,7 @@ CONFIGS = {
     "experts-dropless": decoder(layer(mlp=parts.MoeSpec(**MOE))),
     "experts-capacity": decoder(layer(mlp=APART)),
     "experts-capacity-number": encoder(layer(causal=False, mlp=NUMBER)),
-    "shared-layer": decoder(layer(), segments=(parts.Segment((layer(),), 3, shared=True),)),
+    "shared-layer": decoder(layer(), segments=(parts.LayerGroup((layer(),), 3, shared=True),)),
 }
 
 

@@ -182,7 +182,7 @@ def test_scan_and_remat_change_nothing():
 def test_several_segments_and_shared_layers_read_their_own_memories():
     layer = streams.xlnet().layers[0]
     config = streams.xlnet()
-    segments = (parts.Segment((layer, layer), 2), parts.Segment((layer,), 2, shared=True))
+    segments = (parts.LayerGroup((layer, layer), 2), parts.LayerGroup((layer,), 2, shared=True))
     model = build(dataclasses.replace(config, segments=segments, scan=False), 1)
     scanned = nnx.merge(nnx.split(build(dataclasses.replace(model.config, scan=True), 1))[0], nnx.state(model))
     tokens = jnp.asarray(drawn())
@@ -232,7 +232,7 @@ def test_bad_configurations(changes, message):
 def test_layers_that_it_cannot_have(changes, message):
     layer = dataclasses.replace(streams.xlnet().layers[0], **changes)
     with pytest.raises(UserError, match=message):
-        dataclasses.replace(streams.xlnet(), segments=(parts.Segment((layer,), 2),))
+        dataclasses.replace(streams.xlnet(), segments=(parts.LayerGroup((layer,), 2),))
 
 
 @pytest.mark.slow

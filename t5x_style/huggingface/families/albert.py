@@ -32,7 +32,7 @@ def from_config(settings: Mapping[str, Any]) -> parts.EncoderConfig:
     return parts.EncoderConfig(
         vocab_size=settings["vocab_size"],
         embed_dim=width,
-        segments=tuple(parts.Segment(pattern, count, shared=True) for count in repeats),
+        segments=tuple(parts.LayerGroup(pattern, count, shared=True) for count in repeats),
         final_norm=None,
         tied_embeddings=settings.get("tie_word_embeddings", True),
         head=parts.HeadSpec(bias=True, transform=kind, transform_norm=norm) if above.head else None,
@@ -74,7 +74,7 @@ def to_config(config: parts.EncoderConfig, kind: str = "albert") -> dict[str, An
         "vocab_size": config.vocab_size,
         "embedding_size": config.embed_dim if embedding.dim is None else embedding.dim,
         "hidden_size": config.embed_dim,
-        "num_hidden_layers": sum(segment.repeats for segment in config.segments),
+        "num_hidden_layers": sum(group.repeats for group in config.segments),
         "num_hidden_groups": len(config.segments),
         "inner_group_num": len(config.segments[0].pattern),
         "num_attention_heads": layer.attention.heads,
@@ -101,7 +101,7 @@ def weight_map(config: parts.EncoderConfig) -> WeightMap:
     base = "" if config.head is None and not config.tasks else "albert."
     rows, types = (embedding.positions.length, narrow), (embedding.types, narrow)
     table = Table(config.vocab_size, config.padded_vocab_size, narrow)
-    whole = [
+    outside = [
         one(f"{base}embeddings.word_embeddings.weight", "embedding/table", table),
         one(f"{base}embeddings.position_embeddings.weight", "embedding/positions/table", Flat(rows, rows)),
         one(f"{base}embeddings.token_type_embeddings.weight", "embedding/types/table", Flat(types, types)),
@@ -110,19 +110,19 @@ def weight_map(config: parts.EncoderConfig) -> WeightMap:
     ]
     ignored = [r".*embeddings\.(position|token_type)_ids"]
     if config.pooler:
-        whole += task_heads.linear(f"{base}pooler", "pooler", width, width)
+        outside += task_heads.linear(f"{base}pooler", "pooler", width, width)
     else:
         ignored += [r".*pooler\.(weight|bias)", r"sop_classifier\..*"]
     if config.head is not None:
-        whole += vocabulary_head(config, "predictions.", ("dense", "LayerNorm"))
+        outside += vocabulary_head(config, "predictions.", ("dense", "LayerNorm"))
         ignored += [r"predictions\.bias", r"predictions\.decoder\.(bias|weight)"]
     names = {"span": "qa_outputs", "sentence_order": "sop_classifier.classifier", "": "classifier"}
-    whole += task_heads.score_rules(config, names)
+    outside += task_heads.score_rules(config, names)
     inner = len(config.segments[0].pattern)
     layers = layer_rules(
         config, f"{base}encoder.albert_layer_groups.", lambda number: layer(config, number // inner, number % inner)
     )
-    return WeightMap(whole, layers, ignored)
+    return WeightMap(outside, layers, ignored)
 
 
 def layer(config: parts.EncoderConfig, group: int, inner: int) -> Iterator[Rule]:

@@ -40,7 +40,7 @@ def from_config(settings: Mapping[str, Any]) -> parts.DecoderConfig:
     return parts.DecoderConfig(
         vocab_size=settings["vocab_size"],
         embed_dim=width,
-        segments=(parts.Segment((parts.LayerSpec(attention, mlp, norm),), settings["num_hidden_layers"]),),
+        segments=(parts.LayerGroup((parts.LayerSpec(attention, mlp, norm),), settings["num_hidden_layers"]),),
         final_norm=norm,
         tied_embeddings=settings.get("tie_word_embeddings", False),
         head=parts.HeadSpec(normalized=second),
@@ -78,7 +78,7 @@ def weight_map(config: parts.DecoderConfig) -> WeightMap:
     """LLaMA's tensors, with queries, keys and values as one."""
     plain = llama.weight_map(config)
     layers = layer_rules(config, "model.layers.{}.", lambda number: layer(config, number))
-    return WeightMap(plain.whole, layers, plain.ignored)
+    return WeightMap(plain.outside, layers, plain.ignored)
 
 
 def layer(config: parts.DecoderConfig, number: int) -> Iterator[Rule]:

@@ -52,7 +52,7 @@ def from_config(settings: Mapping[str, Any]) -> parts.EncoderConfig:
     return parts.EncoderConfig(
         vocab_size=settings["vocab_size"],
         embed_dim=width,
-        segments=(parts.Segment((layer,), settings["num_hidden_layers"]),),
+        segments=(parts.LayerGroup((layer,), settings["num_hidden_layers"]),),
         final_norm=None,
         tied_embeddings=settings.get("tie_word_embeddings", True),
         head=head if above.head else None,
@@ -113,29 +113,31 @@ def weight_map(config: parts.EncoderConfig) -> WeightMap:
     bare = config.head is None and not config.tasks
     base = "" if bare else "roberta." if roberta else "bert."
     table, rows = Table(config.vocab_size, config.padded_vocab_size, width), (positions.length, width)
-    whole = [
+    outside = [
         one(f"{base}embeddings.word_embeddings.weight", "embedding/table", table),
         one(f"{base}embeddings.position_embeddings.weight", "embedding/positions/table", Flat(rows, rows)),
         *layer_norm(f"{base}embeddings.LayerNorm", "embedding/norm", width),
     ]
     if config.embedding.types:
         types = (config.embedding.types, width)
-        whole.append(one(f"{base}embeddings.token_type_embeddings.weight", "embedding/types/table", Flat(types, types)))
+        outside.append(
+            one(f"{base}embeddings.token_type_embeddings.weight", "embedding/types/table", Flat(types, types))
+        )
     ignored = [r".*embeddings\.(position|token_type)_ids"]
     if config.pooler:
-        whole += task_heads.linear(f"{base}pooler.dense", "pooler", width, width)
+        outside += task_heads.linear(f"{base}pooler.dense", "pooler", width, width)
     else:
         ignored += [r".*pooler\.dense\..*", r"cls\.seq_relationship\..*"]
     if config.head is not None:
         head, names = ("lm_head.", ("dense", "layer_norm")) if roberta else ("cls.predictions.", _TRANSFORM)
-        whole += vocabulary_head(config, head, names)
+        outside += vocabulary_head(config, head, names)
         ignored += [head.replace(".", r"\.") + name for name in (r"bias", r"decoder\.(bias|weight)")]
     classifier = "classifier.out_proj" if roberta else "classifier"
     names_of = {"span": "qa_outputs", "next_sentence": "cls.seq_relationship", "classification": classifier}
     names_of |= {"multi_label": classifier, "regression": classifier, "": "classifier"}
-    whole += task_heads.score_rules(config, names_of)
+    outside += task_heads.score_rules(config, names_of)
     layers = layer_rules(config, base + "encoder.layer.{}.", lambda number: layer(config, number))
-    return WeightMap(whole, layers, ignored)
+    return WeightMap(outside, layers, ignored)
 
 
 _TRANSFORM = ("transform.dense", "transform.LayerNorm")

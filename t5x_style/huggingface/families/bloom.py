@@ -27,7 +27,7 @@ def from_config(settings: Mapping[str, Any]) -> parts.DecoderConfig:
     return parts.DecoderConfig(
         vocab_size=settings["vocab_size"],
         embed_dim=width,
-        segments=(parts.Segment((layer,), settings["n_layer"]),),
+        segments=(parts.LayerGroup((layer,), settings["n_layer"]),),
         final_norm=norm,
         tied_embeddings=settings.get("tie_word_embeddings", True),
         embedding=parts.EmbeddingSpec(norm=norm),
@@ -53,14 +53,14 @@ def to_config(config: parts.DecoderConfig, kind: str = "bloom") -> dict[str, Any
 def weight_map(config: parts.DecoderConfig) -> WeightMap:
     """Their tensors."""
     table = Table(config.vocab_size, config.padded_vocab_size, config.embed_dim)
-    whole = [one("transformer.word_embeddings.weight", "embedding/table", table)]
+    outside = [one("transformer.word_embeddings.weight", "embedding/table", table)]
     for theirs, ours in (("word_embeddings_layernorm", "embedding/norm"), ("ln_f", "final_norm")):
-        whole += layer_norm(f"transformer.{theirs}", ours, config.embed_dim)
+        outside += layer_norm(f"transformer.{theirs}", ours, config.embed_dim)
     ignored = [r"lm_head\.weight"] if config.tied_embeddings else []
     if not config.tied_embeddings:
-        whole.append(one("lm_head.weight", "unembedding/table", table))
+        outside.append(one("lm_head.weight", "unembedding/table", table))
     layers = layer_rules(config, "transformer.h.{}.", lambda number: layer(config, number))
-    return WeightMap(whole, layers, ignored)
+    return WeightMap(outside, layers, ignored)
 
 
 def layer(config: parts.DecoderConfig, number: int) -> Iterator[Rule]:

@@ -68,7 +68,7 @@ def _first_from_config(settings: Mapping[str, Any]) -> parts.DecoderConfig:
     return parts.DecoderConfig(
         vocab_size=settings["vocab_size"],
         embed_dim=width,
-        segments=(parts.Segment((layer,), layers),),
+        segments=(parts.LayerGroup((layer,), layers),),
         final_norm=norm,
         tied_embeddings=settings.get("tie_word_embeddings", False),
     )
@@ -97,7 +97,7 @@ def _second_from_config(settings: Mapping[str, Any]) -> parts.DecoderConfig:
     return parts.DecoderConfig(
         vocab_size=settings.get("padded_vocab_size") or settings["vocab_size"],
         embed_dim=width,
-        segments=(parts.Segment((layer,), settings["num_layers"]),),
+        segments=(parts.LayerGroup((layer,), settings["num_layers"]),),
         final_norm=norm if settings.get("post_layer_norm", True) else None,
         tied_embeddings=settings.get("tie_word_embeddings", False),
     )
@@ -193,13 +193,15 @@ def weight_map(config: parts.DecoderConfig) -> WeightMap:
     embedding = "word_embeddings" if first else "embedding.word_embeddings"
     head = "lm_head.weight" if first else "transformer.output_layer.weight"
     trunk = "transformer" if first else "transformer.encoder"
-    whole = [one(f"transformer.{embedding}.weight", "embedding/table", table)]
+    outside = [one(f"transformer.{embedding}.weight", "embedding/table", table)]
     if config.final_norm is not None:
-        whole += _norm(config.final_norm, f"{trunk}.final_layernorm", "final_norm", config.embed_dim)
+        outside += _norm(config.final_norm, f"{trunk}.final_layernorm", "final_norm", config.embed_dim)
     if not config.tied_embeddings:
-        whole.append(one(head, "unembedding/table", table))
+        outside.append(one(head, "unembedding/table", table))
     ignored = [r".*rotary.*\.inv_freq"] + ([head.replace(".", r"\.")] if config.tied_embeddings else [])
-    return WeightMap(whole, layer_rules(config, f"{trunk}.layers.{{}}.", lambda number: layer(config, number)), ignored)
+    return WeightMap(
+        outside, layer_rules(config, f"{trunk}.layers.{{}}.", lambda number: layer(config, number)), ignored
+    )
 
 
 def _norm(spec: parts.NormSpec, theirs: str, ours: str, width: int) -> list[Rule]:

@@ -67,14 +67,14 @@ def kinds(settings: Mapping[str, Any], layers: int) -> list[str]:
     return [FULL if (number + 1) % every == 0 else SLIDING for number in range(layers)]
 
 
-def patterned(layers: list[parts.LayerSpec]) -> tuple[parts.Segment, ...]:
+def patterned(layers: list[parts.LayerSpec]) -> tuple[parts.LayerGroup, ...]:
     """The shortest pattern that repeats, and what is left. Example: L L G L L G L -> (L L G) x 2, (L) x 1."""
     for size in range(1, len(layers) + 1):
         repeats = len(layers) // size
         if layers[: size * repeats] == layers[:size] * repeats:
             rest = layers[size * repeats :]
             if repeats > 1 or size == len(layers):
-                return (parts.Segment(tuple(layers[:size]), repeats), *llama.segments(rest))
+                return (parts.LayerGroup(tuple(layers[:size]), repeats), *llama.segments(rest))
     return llama.segments(layers)
 
 
@@ -134,7 +134,7 @@ def weight_map(config: parts.DecoderConfig) -> WeightMap:
     """LLaMA's tensors, with four norms a layer."""
     plain = llama.weight_map(config)
     return WeightMap(
-        plain.whole, layer_rules(config, "model.layers.{}.", lambda number: layer(config, number)), plain.ignored
+        plain.outside, layer_rules(config, "model.layers.{}.", lambda number: layer(config, number)), plain.ignored
     )
 
 

@@ -40,7 +40,7 @@ def from_config(settings: Mapping[str, Any]) -> parts.DecoderConfig:
     return parts.DecoderConfig(
         vocab_size=settings["vocab_size"],
         embed_dim=width,
-        segments=(parts.Segment((parts.LayerSpec(attention, mlp, norm),), settings["num_layers"]),),
+        segments=(parts.LayerGroup((parts.LayerSpec(attention, mlp, norm),), settings["num_layers"]),),
         final_norm=norm,
         tied_embeddings=True,
         embedding=parts.EmbeddingSpec(positions=parts.PositionSpec("learned", rows, blocks=blocks)),
@@ -72,15 +72,15 @@ def weight_map(config: parts.DecoderConfig) -> WeightMap:
     assert positions is not None
     rows = Flat((positions.length, width), (positions.length, width))
     table = Table(config.vocab_size, config.padded_vocab_size, width)
-    whole = [
+    outside = [
         one("glm.word_embeddings.weight", "embedding/table", table),
         one("glm.transformer.position_embeddings.weight", "embedding/positions/table", rows),
         *layer_norm("glm.transformer.final_layernorm", "final_norm", width),
     ]
     if positions.blocks:
         name = "glm.transformer.block_position_embeddings.weight"
-        whole.append(one(name, "embedding/block_positions/table", rows))
-    return WeightMap(whole, layer_rules(config, "glm.transformer.layers.{}.", lambda number: layer(config, number)))
+        outside.append(one(name, "embedding/block_positions/table", rows))
+    return WeightMap(outside, layer_rules(config, "glm.transformer.layers.{}.", lambda number: layer(config, number)))
 
 
 def layer(config: parts.DecoderConfig, number: int) -> Iterator[Rule]:

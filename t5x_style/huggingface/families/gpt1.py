@@ -31,7 +31,7 @@ def from_config(settings: Mapping[str, Any]) -> parts.DecoderConfig:
     return parts.DecoderConfig(
         vocab_size=settings["vocab_size"],
         embed_dim=width,
-        segments=(parts.Segment((layer,), settings["n_layer"]),),
+        segments=(parts.LayerGroup((layer,), settings["n_layer"]),),
         final_norm=None,
         tied_embeddings=settings.get("tie_word_embeddings", True),
         embedding=parts.EmbeddingSpec(positions=parts.PositionSpec("learned", settings["n_positions"])),
@@ -68,7 +68,7 @@ def weight_map(config: parts.DecoderConfig) -> WeightMap:
     positions, width = config.embedding.positions, config.embed_dim
     assert positions is not None
     rows, table = (positions.length, width), Table(config.vocab_size, config.padded_vocab_size, width)
-    whole = [
+    outside = [
         one("transformer.tokens_embed.weight", "embedding/table", table),
         one("transformer.positions_embed.weight", "embedding/positions/table", Flat(rows, rows)),
     ]
@@ -76,9 +76,9 @@ def weight_map(config: parts.DecoderConfig) -> WeightMap:
     if config.tied_embeddings:
         ignored.append(r"lm_head\.weight")
     else:
-        whole.append(one("lm_head.weight", "unembedding/table", table))
+        outside.append(one("lm_head.weight", "unembedding/table", table))
     layers = layer_rules(config, "transformer.h.{}.", lambda number: layer(config, number))
-    return WeightMap(whole, layers, ignored)
+    return WeightMap(outside, layers, ignored)
 
 
 def layer(config: parts.DecoderConfig, number: int) -> Iterator[Rule]:

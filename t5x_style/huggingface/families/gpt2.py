@@ -35,7 +35,9 @@ def from_config(settings: Mapping[str, Any]) -> parts.DecoderConfig:
     return parts.DecoderConfig(
         vocab_size=settings["vocab_size"],
         embed_dim=width,
-        segments=(parts.Segment((layers[0],), len(layers)),) if same else tuple(parts.Segment((x,)) for x in layers),
+        segments=(parts.LayerGroup((layers[0],), len(layers)),)
+        if same
+        else tuple(parts.LayerGroup((x,)) for x in layers),
         final_norm=norm,
         tied_embeddings=settings.get("tie_word_embeddings", True),
         embedding=parts.EmbeddingSpec(positions=parts.PositionSpec("learned", settings["n_positions"])),
@@ -74,7 +76,7 @@ def weight_map(config: parts.DecoderConfig) -> WeightMap:
     positions, width = config.embedding.positions, config.embed_dim
     assert positions is not None
     rows = (positions.length, width)
-    whole = [
+    outside = [
         one("transformer.wte.weight", "embedding/table", Table(config.vocab_size, config.padded_vocab_size, width)),
         one("transformer.wpe.weight", "embedding/positions/table", Flat(rows, rows)),
         *layer_norm("transformer.ln_f", "final_norm", width),
@@ -84,9 +86,9 @@ def weight_map(config: parts.DecoderConfig) -> WeightMap:
         ignored.append(r"lm_head\.weight")
     else:
         table = Table(config.vocab_size, config.padded_vocab_size, width)
-        whole.append(one("lm_head.weight", "unembedding/table", table))
+        outside.append(one("lm_head.weight", "unembedding/table", table))
     layers = layer_rules(config, "transformer.h.{}.", lambda number: layer(config, number))
-    return WeightMap(whole, layers, ignored)
+    return WeightMap(outside, layers, ignored)
 
 
 def layer(config: parts.DecoderConfig, number: int) -> Iterator[Rule]:

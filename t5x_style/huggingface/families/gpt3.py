@@ -118,7 +118,7 @@ def weight_map(config: parts.DecoderConfig) -> WeightMap:
     if config.layers[0].attention.qkv_bias:
         return plain
     layers = layer_rules(config, "transformer.h.{}.", lambda number: layer(config, number))
-    return WeightMap(plain.whole, layers, [*plain.ignored, r".*\.attn\.attention\.(bias|masked_bias)"])
+    return WeightMap(plain.outside, layers, [*plain.ignored, r".*\.attn\.attention\.(bias|masked_bias)"])
 
 
 def layer(config: parts.DecoderConfig, number: int) -> Iterator[Rule]:

@@ -79,14 +79,14 @@ def windows(settings: Mapping[str, Any], layers: int) -> list[int | None]:
     return [width] * layers
 
 
-def segments(layers: list[parts.LayerSpec]) -> tuple[parts.Segment, ...]:
-    """Equal neighbours as one segment. Example: A A B -> (A) x 2, (B) x 1."""
-    found: list[parts.Segment] = []
+def segments(layers: list[parts.LayerSpec]) -> tuple[parts.LayerGroup, ...]:
+    """Equal neighbours as one layer group. Example: A A B -> (A) x 2, (B) x 1."""
+    found: list[parts.LayerGroup] = []
     for layer in layers:
         if found and found[-1].pattern == (layer,):
-            found[-1] = parts.Segment((layer,), found[-1].repeats + 1)
+            found[-1] = parts.LayerGroup((layer,), found[-1].repeats + 1)
         else:
-            found.append(parts.Segment((layer,), 1))
+            found.append(parts.LayerGroup((layer,), 1))
     return tuple(found)
 
 
@@ -130,16 +130,16 @@ def weight_map(config: parts.DecoderConfig) -> WeightMap:
     """Their tensors; see `layer` for those of a layer. A model without any head has names without "model."."""
     base = "" if config.head is None and not config.tasks else "model."
     table = Table(config.vocab_size, config.padded_vocab_size, config.embed_dim)
-    whole = [
+    outside = [
         one(f"{base}embed_tokens.weight", "embedding/table", table),
         one(f"{base}norm.weight", "final_norm/scale", Flat((config.embed_dim,))),
         *task_heads.score_rules(config, {"": "score"}),
     ]
     own = config.head is not None and not config.tied_embeddings
     if own:
-        whole.append(one("lm_head.weight", "unembedding/table", table))
+        outside.append(one("lm_head.weight", "unembedding/table", table))
     found = layer_rules(config, base + "layers.{}.", lambda number: layer(config, number))
-    return WeightMap(whole, found, [r".*rotary_emb\.inv_freq"] + ([] if own else [r"lm_head\.weight"]))
+    return WeightMap(outside, found, [r".*rotary_emb\.inv_freq"] + ([] if own else [r"lm_head\.weight"]))
 
 
 def layer(config: parts.DecoderConfig, number: int) -> Iterator[Rule]:

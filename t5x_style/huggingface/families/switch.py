@@ -96,7 +96,7 @@ def to_config(config: parts.EncoderDecoderConfig, kind: str = "switch_transforme
 
 def _dense(config: Any, moe: parts.MoeSpec) -> Any:
     layer = dataclasses.replace(config.layers[0], mlp=moe.mlp)
-    return dataclasses.replace(config, segments=(parts.Segment((layer,), len(config.layers)),))
+    return dataclasses.replace(config, segments=(parts.LayerGroup((layer,), len(config.layers)),))
 
 
 def _step_of(config: parts.TransformerConfig) -> int:

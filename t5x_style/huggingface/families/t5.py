@@ -52,7 +52,7 @@ def from_config(settings: Mapping[str, Any]) -> parts.EncoderDecoderConfig:
         return {
             "vocab_size": settings["vocab_size"],
             "embed_dim": width,
-            "segments": (parts.Segment((layer,), layers),),
+            "segments": (parts.LayerGroup((layer,), layers),),
             "final_norm": norm,
             "relative_bias": bias,
         }
@@ -112,12 +112,12 @@ def weight_map_of(
     """The tensors of a model whose layers have the rules of `layer`."""
     encoder, decoder, width = config.encoder, config.decoder, config.embed_dim
     table = Table(config.vocab_size, config.padded_vocab_size, width)
-    whole = [one("shared.weight", "embedding/table", table)]
+    outside = [one("shared.weight", "embedding/table", table)]
     ignored = [r"(encoder|decoder)\.embed_tokens\.weight"]
     if decoder.tied_embeddings:
         ignored.append(r"lm_head\.weight")
     else:
-        whole.append(one("lm_head.weight", "unembedding/table", table))
+        outside.append(one("lm_head.weight", "unembedding/table", table))
     found = []
     for side, trunk, norm, stack in (
         ("encoder", "encoder_trunk", "encoder_norm", encoder),
@@ -126,10 +126,10 @@ def weight_map_of(
         assert stack.relative_bias is not None
         shape = (stack.relative_bias.buckets, stack.layers[0].attention.heads)
         name = f"{side}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
-        whole.append(one(name, f"{trunk}/relative_bias/table", Flat(shape, shape)))
-        whole.append(one(f"{side}.final_layer_norm.weight", f"{norm}/scale", Flat((width,))))
+        outside.append(one(name, f"{trunk}/relative_bias/table", Flat(shape, shape)))
+        outside.append(one(f"{side}.final_layer_norm.weight", f"{norm}/scale", Flat((width,))))
         found += layer_rules(stack, side + ".block.{}.layer.", functools.partial(layer, stack), trunk)
-    return WeightMap(whole, found, ignored)
+    return WeightMap(outside, found, ignored)
 
 
 def layer(config: parts.TransformerConfig, number: int) -> Iterator[Rule]:

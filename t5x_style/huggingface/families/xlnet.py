@@ -48,7 +48,7 @@ def from_config(settings: Mapping[str, Any]) -> XLNetConfig:
     return XLNetConfig(
         vocab_size=settings["vocab_size"],
         embed_dim=width,
-        segments=(parts.Segment((layer,), settings["n_layer"]),),
+        segments=(parts.LayerGroup((layer,), settings["n_layer"]),),
         final_norm=None,
         tied_embeddings=settings.get("tie_word_embeddings", True),
         head=parts.HeadSpec(bias=True) if above.head else None,
@@ -106,21 +106,21 @@ def weight_map(config: XLNetConfig) -> WeightMap:
     width = config.embed_dim
     base = "" if config.head is None and not config.tasks else "transformer."
     table = Table(config.vocab_size, config.padded_vocab_size, width)
-    whole = [
+    outside = [
         one(f"{base}word_embedding.weight", "embedding/table", table),
         one(f"{base}mask_emb", "mask_embedding", Flat((width,), (1, 1, width))),
     ]
     ignored = []
     if config.head is not None:
-        whole.append(one("lm_loss.bias", "head_bias", Table(config.vocab_size, config.padded_vocab_size)))
+        outside.append(one("lm_loss.bias", "head_bias", Table(config.vocab_size, config.padded_vocab_size)))
         if config.tied_embeddings:
             ignored.append(r"lm_loss\.weight")
         else:
-            whole.append(one("lm_loss.weight", "unembedding/table", table))
+            outside.append(one("lm_loss.weight", "unembedding/table", table))
     scores = {"span": "qa_outputs", "tags": "classifier", "": "logits_proj"}
-    whole += task_heads.score_rules(config, scores, "sequence_summary.summary")
+    outside += task_heads.score_rules(config, scores, "sequence_summary.summary")
     layers = layer_rules(config, base + "layer.{}.", lambda number: layer(config, number))
-    return WeightMap(whole, layers, ignored)
+    return WeightMap(outside, layers, ignored)
 
 
 @dataclass(frozen=True)

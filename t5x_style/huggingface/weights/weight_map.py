@@ -88,18 +88,18 @@ class WeightMap:
     """All tensors of a model.
 
     Attributes:
-      whole: tensors outside the layers.
+      outside: tensors outside the layers.
       layers: those of the layers, each with its row.
       ignored: patterns of names that files may hold and nothing needs (buffers, tied copies).
     """
 
-    whole: Sequence[Rule]
+    outside: Sequence[Rule]
     layers: Sequence[Stacked] = ()
     ignored: Sequence[str] = field(default=())
 
     def rules(self) -> Iterator[tuple[Rule, tuple[int, ...]]]:
         """Every rule and the place of its parameters in their stacks: (), (layer,), (expert,) or (layer, expert)."""
-        for rule, row in [(rule, None) for rule in self.whole] + [(held.rule, held.row) for held in self.layers]:
+        for rule, row in [(rule, None) for rule in self.outside] + [(held.rule, held.row) for held in self.layers]:
             yield rule, tuple(number for number in (row, rule.expert) if number is not None)
 
 

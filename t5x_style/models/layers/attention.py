@@ -23,7 +23,7 @@ LayerCache = tuple[jax.Array, jax.Array]  # keys and values, each [B, G, S, K]
 
 
 @dataclasses.dataclass(frozen=True)
-class Context:
+class AttentionFacts:
     """What all layers of one forward pass share.
 
     Attributes:
@@ -114,40 +114,40 @@ class Attention(nnx.Module):
         self.key_norm = None if norm is None else Norm(norm, spec.head_dim, axis="head_dim", policy=policy)
 
     def __call__(
-        self, x_BLD: jax.Array, context: Context, cache: LayerCache | None = None
+        self, x_BLD: jax.Array, facts: AttentionFacts, cache: LayerCache | None = None
     ) -> tuple[jax.Array, LayerCache | None]:
         """[B, L, embed] -> ([B, L, embed], the cache with these keys and values written at `cache_index`)."""
         spec = self.spec
         q_BLHK = self._queries(x_BLD)
         k_BLGK, v_BLGK = self.keys_values(x_BLD)
         if spec.rope is not None:
-            turn = context.rotations[spec.rope, spec.head_dim]
+            turn = facts.rotations[spec.rope, spec.head_dim]
             q_BLHK, k_BLGK = rope.apply(q_BLHK, turn, spec.rope), rope.apply(k_BLGK, turn, spec.rope)
-        form = self._form(prefix=context.sight.query_prefix is not None)
+        form = self._form(prefix=facts.sight.query_prefix is not None)
         q_BGRLK = self._grouped(q_BLHK)
         if cache is None:
-            out_BGRLK = self._blockwise(q_BGRLK, k_BLGK, v_BLGK, context.sight, form, self._bias(context))
+            out_BGRLK = self._blockwise(q_BGRLK, k_BLGK, v_BLGK, facts.sight, form, self._bias(facts))
         else:
-            start = (0, 0, context.cache_index, 0)
+            start = (0, 0, facts.cache_index, 0)
             k_BGLK, v_BGLK = (new.transpose(0, 2, 1, 3).astype(cache[0].dtype) for new in (k_BLGK, v_BLGK))
             cache = (
                 jax.lax.dynamic_update_slice(cache[0], k_BGLK, start),
                 jax.lax.dynamic_update_slice(cache[1], v_BGLK, start),
             )
-            out_BGRLK = attend_cached(q_BGRLK, *cache, context.sight, form, self._bias_of_slots(context))
+            out_BGRLK = attend_cached(q_BGRLK, *cache, facts.sight, form, self._bias_of_slots(facts))
         return self._projected(out_BGRLK), cache
 
-    def cross(self, x_BLD: jax.Array, context: Context, crossed: LayerCache | None = None) -> jax.Array:
+    def cross(self, x_BLD: jax.Array, facts: AttentionFacts, crossed: LayerCache | None = None) -> jax.Array:
         """[B, L, embed] -> [B, L, embed], looking at the encoder, whose keys and values may be computed before."""
-        assert context.cross_sight is not None
+        assert facts.cross_sight is not None
         q_BGRLK = self._grouped(self._queries(x_BLD))
         form = self._form(prefix=False)
         if crossed is not None:
-            out_BGRLK = attend_cached(q_BGRLK, *crossed, context.cross_sight, form)
+            out_BGRLK = attend_cached(q_BGRLK, *crossed, facts.cross_sight, form)
         else:
-            assert context.encoder_BSD is not None
-            keys, values = self.keys_values(context.encoder_BSD)
-            out_BGRLK = self._blockwise(q_BGRLK, keys, values, context.cross_sight, form, None)
+            assert facts.encoder_BSD is not None
+            keys, values = self.keys_values(facts.encoder_BSD)
+            out_BGRLK = self._blockwise(q_BGRLK, keys, values, facts.cross_sight, form, None)
         return self._projected(out_BGRLK)
 
     def crossed(self, x_BSD: jax.Array) -> LayerCache:
@@ -197,22 +197,22 @@ class Attention(nnx.Module):
         k_BGSK, v_BGSK = k_BSGK.transpose(0, 2, 1, 3), v_BSGK.transpose(0, 2, 1, 3)
         return blockwise.attend(q_BGRLK, k_BGSK, v_BGSK, sight, form, bias_GRD)
 
-    def _bias(self, context: Context) -> Callable[[jax.Array], jax.Array] | None:
+    def _bias(self, facts: AttentionFacts) -> Callable[[jax.Array], jax.Array] | None:
         """Gives [G, R, *distances.shape] of int distances (key slot - query slot), or None."""
         heads = (self.spec.kv_heads, self.spec.heads // self.spec.kv_heads)
         if self.spec.alibi:
             return lambda distances: distance_bias.alibi(self.spec.heads, distances).reshape(*heads, -1)
-        if context.bias is not None:
-            shared = context.bias
+        if facts.bias is not None:
+            shared = facts.bias
             return lambda distances: shared(distances).reshape(*heads, -1)
         return None
 
-    def _bias_of_slots(self, context: Context) -> jax.Array | None:
+    def _bias_of_slots(self, facts: AttentionFacts) -> jax.Array | None:
         """[G, R, L, S] for queries and keys at any slots."""
-        bias = self._bias(context)
+        bias = self._bias(facts)
         if bias is None:
             return None
-        distances = context.sight.key_index[None, :] - context.sight.query_index[:, None]
+        distances = facts.sight.key_index[None, :] - facts.sight.query_index[:, None]
         flat = bias(distances.reshape(-1))
         return flat.reshape(*flat.shape[:2], *distances.shape)
 

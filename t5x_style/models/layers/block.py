@@ -6,7 +6,7 @@ import jax
 from flax import nnx
 
 from t5x_style import mesh
-from t5x_style.models.layers.attention import Attention, Context, LayerCache
+from t5x_style.models.layers.attention import Attention, AttentionFacts, LayerCache
 from t5x_style.models.layers.mlp import Mlp
 from t5x_style.models.layers.moe import Losses, Moe
 from t5x_style.models.layers.norms import Norm
@@ -49,7 +49,7 @@ class Block(nnx.Module):
     def __call__(
         self,
         x_BLD: jax.Array,
-        context: Context,
+        facts: AttentionFacts,
         cache: LayerCache | None = None,
         crossed: LayerCache | None = None,
     ) -> tuple[jax.Array, LayerCache | None, Losses]:
@@ -59,16 +59,16 @@ class Block(nnx.Module):
           crossed: keys and values of the encoder, where they were computed before.
         """
         inner = _maybe(self.attention_norm, x_BLD)
-        attended, cache = self.attention(inner, context, cache)
+        attended, cache = self.attention(inner, facts, cache)
         x_BLD = self._residual(x_BLD, inner, attended, self.attention_post_norm)
         if self.cross_attention is not None:
             inner = _maybe(self.cross_norm, x_BLD)
-            looked = self.cross_attention.cross(inner, context, crossed)
+            looked = self.cross_attention.cross(inner, facts, crossed)
             x_BLD = self._residual(x_BLD, inner, looked, self.cross_post_norm)
         inner = _maybe(self.mlp_norm, x_BLD)
         losses: Losses = {}
         if isinstance(self.mlp, Moe):
-            changed, losses = self.mlp(inner, context.sight.query_segments)
+            changed, losses = self.mlp(inner, facts.sight.query_segments)
         else:
             changed = self.mlp(inner)
         return self._residual(x_BLD, inner, changed, self.mlp_post_norm), cache, losses

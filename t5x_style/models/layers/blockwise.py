@@ -65,7 +65,7 @@ def _meet(rows: slice, columns: slice, form: Form) -> bool:
     return form.window is None or columns.stop > rows.start - form.window + 1
 
 
-def whole(rows: slice, columns: slice, form: Form) -> bool:
+def all_visible(rows: slice, columns: slice, form: Form) -> bool:
     """Whether order and window hide nothing of a pair."""
     below = columns.stop <= rows.start + 1
     return not form.causal or (below and (form.window is None or rows.stop - columns.start <= form.window))
@@ -163,7 +163,7 @@ def _mask(form: Form, where: tuple[slice, slice], segments: _Pair, prefix: _Pair
         query_prefix=part(prefix[0], queries),
         key_prefix=part(prefix[1], keys),
     )
-    ordered = form.causal and not whole(queries, keys, form)
+    ordered = form.causal and not all_visible(queries, keys, form)
     mask = masks.visible(sight, causal=ordered, window=form.window if ordered else None)
     return None if mask is None else mask[:, None, None]
 

@@ -26,7 +26,7 @@ Streams = tuple[jax.Array, jax.Array | None]  # content [B, L, D], query [B, P, 
 
 
 @dataclasses.dataclass(frozen=True)
-class TwoStreamContext:
+class TwoStreamFacts:
     """What all layers of one forward pass share.
 
     Attributes:
@@ -119,23 +119,23 @@ class TwoStreamAttention(nnx.Module):
         self.content_bias, self.position_bias, self.segment_bias = vectors(), vectors(), vectors()
         self.segment_embedding = vectors(2)
 
-    def __call__(self, streams: Streams, memory_BMD: jax.Array | None, context: TwoStreamContext) -> Streams:
+    def __call__(self, streams: Streams, memory_BMD: jax.Array | None, facts: TwoStreamFacts) -> Streams:
         """Both streams look at the content of this segment and of the memory; what they add to the residual."""
         content_BLD, query_BPD = streams
         seen_BSD = content_BLD if memory_BMD is None else jnp.concatenate([memory_BMD, content_BLD], axis=1)
         k_BSHK = mesh.constrain(self.key(seen_BSD), ("act_batch", None, "act_heads", None))
         v_BSHK = mesh.constrain(self.value(seen_BSD), ("act_batch", None, "act_heads", None))
-        r_XRHK = self.position(context.encodings)
+        r_XRHK = self.position(facts.encodings)
         q_BLHK = mesh.constrain(self.query(content_BLD), ("act_batch", "act_length", "act_heads", None))
-        content_BLHK = self._attend(q_BLHK, k_BSHK, v_BSHK, r_XRHK, context.content_mask, context)
+        content_BLHK = self._attend(q_BLHK, k_BSHK, v_BSHK, r_XRHK, facts.content_mask, facts)
         content_out_BLD = self.output(content_BLHK)
         if query_BPD is None:
             return content_out_BLD, None
-        mapping_BPL = context.target_mapping
+        mapping_BPL = facts.target_mapping
         assert mapping_BPL is not None
         mapping_BPL = mapping_BPL.astype(q_BLHK.dtype)
         g_BLHK = jnp.einsum("BPHK,BPL->BLHK", self.query(query_BPD), mapping_BPL)
-        g_BLHK = self._attend(g_BLHK, k_BSHK, v_BSHK, r_XRHK, context.query_mask, context)
+        g_BLHK = self._attend(g_BLHK, k_BSHK, v_BSHK, r_XRHK, facts.query_mask, facts)
         return content_out_BLD, self.output(jnp.einsum("BLHK,BPL->BPHK", g_BLHK, mapping_BPL))
 
     def _attend(
@@ -145,15 +145,15 @@ class TwoStreamAttention(nnx.Module):
         v_BSHK: jax.Array,
         r_XRHK: jax.Array,
         mask_BLS: jax.Array,
-        context: TwoStreamContext,
+        facts: TwoStreamFacts,
     ) -> jax.Array:
         """[B, L, H, K] of one stream."""
         dtype = self.policy.dtype("softmax")
-        scores_BHLS = self._scores(q_BLHK, k_BSHK, r_XRHK, context.other_type)
+        scores_BHLS = self._scores(q_BLHK, k_BSHK, r_XRHK, facts.other_type)
         # The lowest finite number: a row that sees nothing becomes the mean of its document ...
         scores_BHLS = jnp.where(mask_BLS[:, None], scores_BHLS, jnp.finfo(dtype).min)
-        if context.document_mask is not None:  # ... and of nothing outside it.
-            scores_BHLS = jnp.where(context.document_mask[:, None], scores_BHLS, -jnp.inf)
+        if facts.document_mask is not None:  # ... and of nothing outside it.
+            scores_BHLS = jnp.where(facts.document_mask[:, None], scores_BHLS, -jnp.inf)
         weights_BHLS = jax.nn.softmax(scores_BHLS, axis=-1)
         if self.blind == "zero":
             weights_BHLS = jnp.where(jnp.any(mask_BLS, axis=-1)[:, None, :, None], weights_BHLS, 0.0)
@@ -202,10 +202,10 @@ class TwoStreamBlock(nnx.Module):
         self.mlp = Mlp(spec.mlp, embed_dim, **shared)
         self.mlp_post_norm = Norm(spec.norm, embed_dim, axis="embed", policy=policy)
 
-    def __call__(self, streams: Streams, memory_BMD: jax.Array | None, context: TwoStreamContext) -> Streams:
+    def __call__(self, streams: Streams, memory_BMD: jax.Array | None, facts: TwoStreamFacts) -> Streams:
         """The streams after this layer."""
         content_BLD, query_BPD = streams
-        content_change, query_change = self.attention(streams, memory_BMD, context)
+        content_change, query_change = self.attention(streams, memory_BMD, facts)
         content_BLD = self._finish(content_BLD, content_change)
         if query_BPD is None:
             return content_BLD, None

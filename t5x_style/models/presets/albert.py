@@ -36,7 +36,7 @@ def albert(
     return parts.EncoderConfig(
         vocab_size=shape.vocab_size if vocab_size is None else vocab_size,
         embed_dim=shape.embed_dim,
-        segments=(parts.Segment((layer(shape, norm, "gelu_tanh"),), shape.layers, shared=True),),
+        segments=(parts.LayerGroup((layer(shape, norm, "gelu_tanh"),), shape.layers, shared=True),),
         final_norm=None,
         tied_embeddings=True,
         head=parts.HeadSpec(bias=True, transform="gelu_tanh", transform_norm=norm) if vocabulary_head else None,

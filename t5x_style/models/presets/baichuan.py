@@ -57,7 +57,7 @@ def _decoder(shape: Shape, vocab_size: int | None, head: parts.HeadSpec, options
     return parts.DecoderConfig(
         vocab_size=shape.vocab_size if vocab_size is None else vocab_size,
         embed_dim=shape.embed_dim,
-        segments=(parts.Segment((layer,), shape.layers),),
+        segments=(parts.LayerGroup((layer,), shape.layers),),
         final_norm=norm,
         head=head,
         **options,

@@ -84,7 +84,7 @@ def encoder(
     return parts.EncoderConfig(
         vocab_size=shape.vocab_size if vocab_size is None else vocab_size,
         embed_dim=shape.embed_dim,
-        segments=(parts.Segment((layer(shape, norm, "gelu"),), shape.layers),),
+        segments=(parts.LayerGroup((layer(shape, norm, "gelu"),), shape.layers),),
         final_norm=None,
         tied_embeddings=True,
         head=parts.HeadSpec(bias=True, transform="gelu", transform_norm=norm) if vocabulary_head else None,

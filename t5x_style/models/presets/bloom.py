@@ -45,7 +45,7 @@ def bloom(size: str = "560m", vocab_size: int | None = None, **options: Unpack[O
     return parts.DecoderConfig(
         vocab_size=shape.vocab_size if vocab_size is None else vocab_size,
         embed_dim=shape.embed_dim,
-        segments=(parts.Segment((parts.LayerSpec(attention, mlp, norm),), shape.layers),),
+        segments=(parts.LayerGroup((parts.LayerSpec(attention, mlp, norm),), shape.layers),),
         final_norm=norm,
         tied_embeddings=True,
         embedding=parts.EmbeddingSpec(norm=norm),

@@ -53,7 +53,7 @@ def chatglm(size: str = "6b", vocab_size: int | None = None, **options: Unpack[O
     return parts.DecoderConfig(
         vocab_size=shape.vocab_size if vocab_size is None else vocab_size,
         embed_dim=shape.embed_dim,
-        segments=(parts.Segment((layer,), shape.layers),),
+        segments=(parts.LayerGroup((layer,), shape.layers),),
         final_norm=norm,
         **options,
     )
@@ -82,7 +82,7 @@ def _second(shape: Shape, vocab_size: int | None, options: Options) -> parts.Dec
     return parts.DecoderConfig(
         vocab_size=shape.vocab_size if vocab_size is None else vocab_size,
         embed_dim=shape.embed_dim,
-        segments=(parts.Segment((layer,), shape.layers),),
+        segments=(parts.LayerGroup((layer,), shape.layers),),
         final_norm=norm,
         **options,
     )

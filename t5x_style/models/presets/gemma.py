@@ -52,7 +52,7 @@ def gemma2(size: str = "2b", vocab_size: int | None = None, **options: Unpack[Op
     rope, cap = parts.RopeSpec(1e4), 50.0
     narrow = _layer(shape, shape.window, rope, cap, qk_norm=False)
     wide = _layer(shape, None, rope, cap, qk_norm=False)
-    segments = (parts.Segment((narrow, wide), shape.layers // 2),)
+    segments = (parts.LayerGroup((narrow, wide), shape.layers // 2),)
     return _decoder(shape, vocab_size, segments, parts.HeadSpec(softcap=30.0), options)
 
 
@@ -67,9 +67,9 @@ def gemma3(size: str = "1b", vocab_size: int | None = None, **options: Unpack[Op
     narrow = _layer(shape, shape.window, parts.RopeSpec(1e4), None, qk_norm=True)
     wide = _layer(shape, None, parts.RopeSpec(1e6, scaling), None, qk_norm=True)
     whole, rest = divmod(shape.layers, 6)
-    segments = [parts.Segment((narrow,) * 5 + (wide,), whole)]
+    segments = [parts.LayerGroup((narrow,) * 5 + (wide,), whole)]
     if rest:
-        segments.append(parts.Segment((narrow,), rest))
+        segments.append(parts.LayerGroup((narrow,), rest))
     return _decoder(shape, vocab_size, tuple(segments), parts.HeadSpec(), options)
 
 
@@ -94,7 +94,7 @@ def _layer(shape: Shape, window: int | None, rope: parts.RopeSpec, cap: float | 
 def _decoder(
     shape: Shape,
     vocab_size: int | None,
-    segments: tuple[parts.Segment, ...],
+    segments: tuple[parts.LayerGroup, ...],
     head: parts.HeadSpec,
     options: Options,
 ) -> parts.DecoderConfig:

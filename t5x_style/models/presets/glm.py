@@ -71,7 +71,7 @@ def glm(size: str = "335m", vocab_size: int | None = None, **options: Unpack[Opt
     return parts.DecoderConfig(
         vocab_size=shape.vocab_size if vocab_size is None else vocab_size,
         embed_dim=shape.embed_dim,
-        segments=(parts.Segment((layer,), shape.layers),),
+        segments=(parts.LayerGroup((layer,), shape.layers),),
         final_norm=norm,
         tied_embeddings=True,
         embedding=parts.EmbeddingSpec(positions=parts.PositionSpec("learned", shape.length + 1, blocks=True)),
@@ -113,7 +113,7 @@ def _fourth(
     return parts.DecoderConfig(
         vocab_size=shape.vocab_size if vocab_size is None else vocab_size,
         embed_dim=shape.embed_dim,
-        segments=(parts.Segment((layer,), shape.layers),),
+        segments=(parts.LayerGroup((layer,), shape.layers),),
         final_norm=norm,
         **options,
     )

@@ -38,7 +38,7 @@ def gpt1(size: str = "117m", vocab_size: int | None = None, **options: Unpack[Op
     return parts.DecoderConfig(
         vocab_size=shape.vocab_size if vocab_size is None else vocab_size,
         embed_dim=shape.embed_dim,
-        segments=(parts.Segment((layer,), shape.layers),),
+        segments=(parts.LayerGroup((layer,), shape.layers),),
         final_norm=None,
         tied_embeddings=True,
         embedding=parts.EmbeddingSpec(positions=parts.PositionSpec("learned", shape.length)),

@@ -34,7 +34,7 @@ def gpt2(size: str = "124m", vocab_size: int | None = None, **options: Unpack[Op
     """GPT-2; `size` is one of SIZES. vocab_size: None is the published one."""
     shape = choose(SIZES, size, "gpt2")
     layer = dense_layer(shape.embed_dim, shape.heads, shape.embed_dim // shape.heads)
-    segments = (parts.Segment((layer,), shape.layers),)
+    segments = (parts.LayerGroup((layer,), shape.layers),)
     vocab_size = shape.vocab_size if vocab_size is None else vocab_size
     return decoder(vocab_size, shape.embed_dim, segments, shape.length, options)
 
@@ -63,7 +63,7 @@ def dense_layer(
 
 
 def decoder(
-    vocab_size: int, embed_dim: int, segments: tuple[parts.Segment, ...], length: int, options: Options
+    vocab_size: int, embed_dim: int, segments: tuple[parts.LayerGroup, ...], length: int, options: Options
 ) -> parts.DecoderConfig:
     """The decoder around such layers: `length` learned positions, a final norm, a tied head."""
     return parts.DecoderConfig(

@@ -86,7 +86,7 @@ def _alternating(
     return gpt2.decoder(
         vocab_size=vocab_size if vocab_size is not None else 1024 if tiny else 50257,
         embed_dim=shape.embed_dim,
-        segments=(parts.Segment((dense, banded), shape.layers // 2),),
+        segments=(parts.LayerGroup((dense, banded), shape.layers // 2),),
         length=128 if tiny else 2048,
         options=options,
     )

@@ -119,7 +119,7 @@ def llama(
         vocab_size=vocab_size,
         vocab_multiple=vocab_multiple,
         embed_dim=embed_dim,
-        segments=(parts.Segment((layer,), layers),),
+        segments=(parts.LayerGroup((layer,), layers),),
         final_norm=norm,
         tied_embeddings=tied_embeddings,
         init=parts.InitSpec() if init is None else init,

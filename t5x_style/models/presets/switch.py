@@ -66,7 +66,7 @@ def sparse(
 ) -> parts.EncoderDecoderConfig:
     """The same model with experts in every so many layers of encoder and decoder."""
 
-    def trunk(config: parts.TransformerConfig, step: int) -> tuple[parts.Segment, ...]:
+    def trunk(config: parts.TransformerConfig, step: int) -> tuple[parts.LayerGroup, ...]:
         layer = config.layers[0]
         return segments(layer, dataclasses.replace(layer, mlp=moe), len(config.layers), step)
 
@@ -82,17 +82,17 @@ def with_experts(layers: int, step: int) -> list[bool]:
     return [step == 1 or (step > 1 and number % step == 1) for number in range(layers)]
 
 
-def segments(dense: parts.LayerSpec, experts: parts.LayerSpec, layers: int, step: int) -> tuple[parts.Segment, ...]:
+def segments(dense: parts.LayerSpec, experts: parts.LayerSpec, layers: int, step: int) -> tuple[parts.LayerGroup, ...]:
     """A trunk with experts where `with_experts` has them; steps that mean the same give the same segments.
 
     Worked example, D dense, E experts: 5 layers, step 2: (D E) x 2, (D) x 1; 5 layers, step 3: (D E D), (D E).
     """
     kinds = with_experts(layers, step)
     if not any(kinds):
-        return (parts.Segment((dense,), layers),)
+        return (parts.LayerGroup((dense,), layers),)
     step = next(smaller for smaller in range(1, layers + 1) if with_experts(layers, smaller) == kinds)
     pattern = tuple(experts if there else dense for there in with_experts(step, step))
-    found = [parts.Segment(pattern, layers // step)]
+    found = [parts.LayerGroup(pattern, layers // step)]
     if layers % step:
-        found.append(parts.Segment(pattern[: layers % step]))
+        found.append(parts.LayerGroup(pattern[: layers % step]))
     return tuple(found)

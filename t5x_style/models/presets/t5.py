@@ -83,7 +83,7 @@ def encoder_decoder(
         return {
             "vocab_size": shape.vocab_size if vocab_size is None else vocab_size,
             "embed_dim": shape.embed_dim,
-            "segments": (parts.Segment((layer,), shape.layers),),
+            "segments": (parts.LayerGroup((layer,), shape.layers),),
             "final_norm": norm,
             "relative_bias": parts.RelativeBiasSpec(32, 128, bidirectional=not causal),
             **options,

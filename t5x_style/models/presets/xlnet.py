@@ -62,7 +62,7 @@ def xlnet(
     return XLNetConfig(
         vocab_size=shape.vocab_size if vocab_size is None else vocab_size,
         embed_dim=shape.embed_dim,
-        segments=(parts.Segment((layer,), shape.layers),),
+        segments=(parts.LayerGroup((layer,), shape.layers),),
         final_norm=None,
         tied_embeddings=True,
         head=parts.HeadSpec(bias=True) if vocabulary_head else None,

@@ -18,11 +18,11 @@ from t5x_style.models.specs.layer_specs import (
     ACTIVATIONS,
     Activation,
     AttentionSpec,
+    LayerGroup,
     LayerSpec,
     MlpSpec,
     MoeSpec,
     NormSpec,
-    Segment,
 )
 from t5x_style.models.specs.position_specs import PositionSpec, RelativeBiasSpec, RopeScaling, RopeSpec
 
@@ -39,6 +39,7 @@ __all__ = [
     "EncoderDecoderConfig",
     "HeadSpec",
     "InitSpec",
+    "LayerGroup",
     "LayerSpec",
     "MlpSpec",
     "MoeSpec",
@@ -47,7 +48,6 @@ __all__ = [
     "RelativeBiasSpec",
     "RopeScaling",
     "RopeSpec",
-    "Segment",
     "SpanBoundarySpec",
     "TaskHeadSpec",
     "TransformerConfig",

@@ -1,10 +1,10 @@
 """Model configurations: frozen dataclasses of small parts, checked when built, equal and hashable by value.
 
-A trunk is a tuple of segments; a segment is a pattern of layers and how often it repeats. Examples:
+A trunk is a tuple of layer groups; a group is a pattern of layers and how often it repeats. Examples:
 
-    LLaMA            Segment((layer,), repeats=32)
-    5 local, 1 wide  Segment((local,) * 5 + (wide,), repeats=4), Segment((local,), repeats=2)
-    one shared layer Segment((layer,), repeats=12, shared=True)
+    LLaMA            LayerGroup((layer,), repeats=32)
+    5 local, 1 wide  LayerGroup((local,) * 5 + (wide,), repeats=4), LayerGroup((local,), repeats=2)
+    one shared layer LayerGroup((layer,), repeats=12, shared=True)
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from t5x_style.models.specs.head_specs import SpanBoundarySpec, TaskHeadSpec
 from t5x_style.models.specs.layer_specs import (
     ACTIVATIONS,
     Activation,
+    LayerGroup,
     LayerSpec,
     NormSpec,
-    Segment,
 )
 from t5x_style.models.specs.position_specs import PositionSpec, RelativeBiasSpec
 
@@ -103,7 +103,7 @@ class TransformerConfig:
       vocab_size: ids the tokenizer can give. vocab_multiple: the table is padded to a multiple of it, so that
         it shards; padded ids get logits of -1e9 and are never sampled.
       embed_dim: width of the residual.
-      segments: the trunk.
+      segments: the trunk, as layer groups (the name that stands in model.json).
       final_norm: after the last layer; None for post-norm trunks.
       tied_embeddings: the head uses the embedding table.
       embedding_scale: multiplies the embeddings; None: no scaling.
@@ -120,7 +120,7 @@ class TransformerConfig:
 
     vocab_size: int
     embed_dim: int
-    segments: tuple[Segment, ...]
+    segments: tuple[LayerGroup, ...]
     vocab_multiple: int = 128
     final_norm: NormSpec | None = NormSpec()
     tied_embeddings: bool = False
@@ -139,7 +139,7 @@ class TransformerConfig:
         object.__setattr__(self, "tasks", tuple(self.tasks))
         for field in ("vocab_size", "embed_dim", "vocab_multiple"):
             check(getattr(self, field) >= 1, f"{name}.{field} is {getattr(self, field)}; give at least 1")
-        check(len(self.segments) >= 1, f"{name}.segments is empty; give at least one Segment")
+        check(len(self.segments) >= 1, f"{name}.segments is empty; give at least one LayerGroup")
         choice(self.remat, ("none", "full", "dots"), f"{name}.remat")
         width = self.embedding.dim
         check(
@@ -169,7 +169,7 @@ class TransformerConfig:
     @property
     def layers(self) -> tuple[LayerSpec, ...]:
         """Every layer in the order it runs, patterns unrolled."""
-        return tuple(layer for segment in self.segments for layer in segment.pattern * segment.repeats)
+        return tuple(layer for group in self.segments for layer in group.pattern * group.repeats)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -176,7 +176,7 @@ class LayerSpec:
 
 
 @dataclasses.dataclass(frozen=True)
-class Segment:
+class LayerGroup:
     """A pattern of layers, repeated; `shared` makes every repeat use the same weights."""
 
     pattern: tuple[LayerSpec, ...]
@@ -185,5 +185,5 @@ class Segment:
 
     def __post_init__(self):
         object.__setattr__(self, "pattern", tuple(self.pattern))
-        check(len(self.pattern) >= 1, "Segment.pattern is empty; give at least one LayerSpec")
-        check(self.repeats >= 1, f"Segment.repeats is {self.repeats}; give at least 1")
+        check(len(self.pattern) >= 1, "LayerGroup.pattern is empty; give at least one LayerSpec")
+        check(self.repeats >= 1, f"LayerGroup.repeats is {self.repeats}; give at least 1")

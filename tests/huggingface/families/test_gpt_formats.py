@@ -125,5 +125,5 @@ def test_an_export_finds_the_format_or_says_why_not():
 
 def test_gpt3_without_bands_is_gpt2():
     dense = with_layers(gpt3_preset("tiny"), {"window": None})
-    dense = dataclasses.replace(dense, segments=(parts.Segment((dense.layers[0],), len(dense.layers)),))
+    dense = dataclasses.replace(dense, segments=(parts.LayerGroup((dense.layers[0],), len(dense.layers)),))
     assert matching.match(dense).settings["model_type"] == "gpt2"

@@ -22,7 +22,7 @@ from t5x_style.models.presets.llama import llama
         (lambda: parts.AttentionSpec(heads=1, kv_heads=1, head_dim=8, logit_softcap=0.0), "softcap"),
         (lambda: parts.MlpSpec(8, activation="swish"), "choose one of silu"),
         (lambda: parts.NormSpec(epsilon=0.0), "epsilon"),
-        (lambda: parts.Segment((), 2), "empty"),
+        (lambda: parts.LayerGroup((), 2), "empty"),
         (lambda: parts.RopeScaling("ntk"), "choose one of linear, dynamic, llama3, yarn"),
         (lambda: parts.RopeScaling("linear", 0.5), "at least 1"),
         (lambda: parts.DtypePolicy(compute="float8"), "choose one of float32"),

@@ -1,4 +1,4 @@
-"""Packaging of t5x_style: the core, its extras, the gin files and the console commands."""
+"""Packaging of t5x_style: the core, its extras, the gin files and the console command."""
 
 from pathlib import Path
 
@@ -85,22 +85,5 @@ setup(
         "parity": ["torch==2.13.0", "transformers>=5,<6"],
         "bench": ["torch==2.13.0", "transformers>=5,<6", "psutil"],
     },
-    entry_points={
-        "console_scripts": [
-            "t5x_style-quickstart = t5x_style.quickstart.__main__:main",
-            "t5x_style-huggingface = t5x_style.huggingface.__main__:main",
-            "t5x_style-train = t5x_style.train:main",
-            "t5x_style-evaluate = t5x_style.evaluate:main",
-            "t5x_style-generate = t5x_style.generate:main",
-            "t5x_style-crawl-documentation = beam_pipelines.sources.documentation.__main__:main",
-            "t5x_style-clean-web = beam_pipelines.clean_web:main",
-            "t5x_style-train-quality-classifier = beam_pipelines.train_quality_classifier:main",
-            "t5x_style-train-ngram-lm = beam_pipelines.train_ngram_lm:main",
-            "t5x_style-perplexity-thresholds = beam_pipelines.perplexity_thresholds:main",
-            "t5x_style-build-decontamination-index = beam_pipelines.build_decontamination_index:main",
-            "t5x_style-score-quality = beam_pipelines.score_quality:main",
-            "t5x_style-train-tokenizer = beam_pipelines.train_tokenizer:main",
-            "t5x_style-cache-tasks = beam_pipelines.cache_tasks:main",
-        ]
-    },
+    entry_points={"console_scripts": ["t5x_style = t5x_style.cli:main"]},
 )

@@ -5,7 +5,6 @@ python -m beam_pipelines.build_decontamination_index --input 'eval/*.jsonl.gz' -
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from absl import logging
 from beam_pipelines.quality.texts import find_files, input_names, read_texts
 from beam_pipelines.web.decontamination.evaluation_files import fields_of, read_examples
 from beam_pipelines.web.decontamination.ngram_index import IndexBuilder, read
+from t5x_style import command_line
 from t5x_style.errors import UserError, run_main
 from t5x_style.files import fingerprint, require_writable
 from t5x_style.progress import track
@@ -105,8 +105,7 @@ def _finished(path: Path, config: dict[str, Any]) -> dict[str, Any]:
 
 def run(argv: Sequence[str]) -> None:
     """Parses the command line and builds."""
-    program = "beam_pipelines.build_decontamination_index"
-    parser = argparse.ArgumentParser(prog=program, description=(__doc__ or "").split("\n")[0], allow_abbrev=False)
+    parser = command_line.parser("beam_pipelines.build_decontamination_index", __doc__, allow_abbrev=False)
     parser.add_argument("--input", dest="inputs", nargs="+", required=True, metavar="GLOB", help="evaluation files")
     parser.add_argument("--output", required=True, metavar="FILE", help="the index (.npz)")
     parser.add_argument("--ngram", type=int, default=13, help="words of an n-gram (default 13)")

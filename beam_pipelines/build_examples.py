@@ -10,7 +10,6 @@ are a few thousand short texts (8,000 documents take a few seconds), so that Bea
 
 from __future__ import annotations
 
-import argparse
 import functools
 import io
 import json
@@ -28,6 +27,7 @@ from beam_pipelines.examples.baselines import baselines
 from beam_pipelines.examples.candidates import Candidate
 from beam_pipelines.examples.pages import KINDS, ObjectPage, object_page
 from beam_pipelines.examples.selection import balanced_splits, choose_labels, well_posed
+from t5x_style import command_line
 from t5x_style.errors import UserError, run_main
 from t5x_style.files import atomic_write_bytes, atomic_write_json, fingerprint, read_json, require_writable
 from t5x_style.progress import track
@@ -210,7 +210,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str]) -> None:
-    parser = argparse.ArgumentParser(prog="build_examples", description=__doc__.split("\n", 1)[0])
+    parser = command_line.parser("beam_pipelines.build_examples", __doc__)
     parser.add_argument("--documents", required=True, help="glob of the cleaned documents' Parquet files")
     parser.add_argument("--output", required=True, help="folder of the examples")
     defaults = Limits()

@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from absl import logging
 
 from beam_pipelines.jobs.runners import Runner, add_arguments, split_arguments
-from t5x_style import logs
+from t5x_style import command_line, logs
 from t5x_style.errors import UserError, run_main
 
 
 def parse_arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """The command line, and the options left for Beam."""
-    parser = argparse.ArgumentParser(prog="beam_pipelines.cache_tasks", description=(__doc__ or "").split("\n")[0])
+    parser = command_line.parser("beam_pipelines.cache_tasks", __doc__)
     parser.add_argument("--task", action="append", required=True, help="a Task or Mixture; may be repeated")
     parser.add_argument("--module", action="append", default=[], help="module that registers Tasks; default: tasks.*")
     parser.add_argument("--output", required=True, help="cache folder")

@@ -10,7 +10,7 @@ from absl import logging
 
 from beam_pipelines.files import inputs, storage
 from beam_pipelines.jobs import runners
-from t5x_style import config
+from t5x_style import command_line, config
 from t5x_style.errors import UserError, run_main
 from t5x_style.files import require_writable
 
@@ -21,8 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="clean_web", description=__doc__, allow_abbrev=False, epilog="Other options go to Beam."
+    parser = command_line.parser(
+        "beam_pipelines.clean_web", __doc__, allow_abbrev=False, epilog="Other options go to Beam."
     )
     inputs.add_arguments(parser)
     parser.add_argument(

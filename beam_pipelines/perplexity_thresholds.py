@@ -6,7 +6,6 @@ python -m beam_pipelines.perplexity_thresholds --model DIR/lm.npz --documents 'w
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from beam_pipelines.quality.buckets import PERCENTILES, READERS, Scorer, resolve
 from beam_pipelines.quality.card import finished, read_card, require_model
 from beam_pipelines.quality.text_form import LM_FORMS
 from beam_pipelines.quality.texts import find_files, input_names, read_texts
+from t5x_style import command_line
 from t5x_style.errors import UserError, run_main
 from t5x_style.files import atomic_write_json, fingerprint, require_writable
 from t5x_style.progress import track
@@ -93,8 +93,7 @@ def compute(
 
 def run(argv: Sequence[str]) -> None:
     """Parses the command line and computes."""
-    program = "beam_pipelines.perplexity_thresholds"
-    parser = argparse.ArgumentParser(prog=program, description=(__doc__ or "").split("\n")[0], allow_abbrev=False)
+    parser = command_line.parser("beam_pipelines.perplexity_thresholds", __doc__, allow_abbrev=False)
     parser.add_argument("--model", required=True, metavar="FILE", help="lm.npz or an ARPA file")
     parser.add_argument("--documents", nargs="+", required=True, metavar="GLOB", help="reference documents")
     parser.add_argument("--output", required=True, metavar="FILE", help="JSON file of the thresholds")

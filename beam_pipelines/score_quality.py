@@ -25,6 +25,7 @@ from beam_pipelines.web.filters.fasttext_quality import FastTextQuality
 from beam_pipelines.web.filters.perplexity import PerplexityBuckets
 from beam_pipelines.web.score_unit import ScoreUnit
 from beam_pipelines.web.tally import add_signals
+from t5x_style import command_line
 from t5x_style.errors import UserError, run_main
 from t5x_style.files import fingerprint, require_writable
 
@@ -101,8 +102,7 @@ def _sum(name: str, results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 def run(argv: Sequence[str]) -> None:
     """Parses the command line and scores."""
-    program = "beam_pipelines.score_quality"
-    parser = argparse.ArgumentParser(prog=program, description=(__doc__ or "").split("\n")[0], allow_abbrev=False)
+    parser = command_line.parser("beam_pipelines.score_quality", __doc__, allow_abbrev=False)
     parser.add_argument("--documents", nargs="+", required=True, metavar="GLOB", help="clean_web's Parquet files")
     parser.add_argument("--output", required=True, metavar="DIR", help="documents/, rejected/, scores/, scores.json")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default 1)")

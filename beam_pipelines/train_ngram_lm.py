@@ -5,7 +5,6 @@ python -m beam_pipelines.train_ngram_lm --input 'wikipedia/*.parquet' --output D
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import time
@@ -21,6 +20,7 @@ from beam_pipelines.quality.counting import count_ngrams
 from beam_pipelines.quality.kneser_ney import Level, estimate, pruning_thresholds
 from beam_pipelines.quality.text_form import LM_FORMS, Sentences
 from beam_pipelines.quality.texts import find_files, input_names, read_texts
+from t5x_style import command_line
 from t5x_style.errors import UserError, run_main
 from t5x_style.files import atomic_write_bytes, atomic_write_json, file_sha256, fingerprint, require_writable
 from t5x_style.progress import track
@@ -145,8 +145,7 @@ def _estimate(
 
 def run(argv: Sequence[str]) -> None:
     """Parses the command line and trains."""
-    program = "beam_pipelines.train_ngram_lm"
-    parser = argparse.ArgumentParser(prog=program, description=(__doc__ or "").split("\n")[0], allow_abbrev=False)
+    parser = command_line.parser("beam_pipelines.train_ngram_lm", __doc__, allow_abbrev=False)
     parser.add_argument("--input", dest="inputs", nargs="+", required=True, metavar="GLOB", help="documents")
     parser.add_argument("--output", required=True, metavar="DIR", help="lm.arpa, lm.npz, lm.json")
     parser.add_argument("--order", type=int, default=5, help="words of the longest n-grams (default 5)")

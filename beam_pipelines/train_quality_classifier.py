@@ -6,7 +6,6 @@ python -m beam_pipelines.train_quality_classifier --positive 'cited/*.parquet' -
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import importlib.metadata
 import os
@@ -21,6 +20,7 @@ from beam_pipelines.quality import classifier
 from beam_pipelines.quality.card import finished
 from beam_pipelines.quality.text_form import CLASSIFIER_FORMS
 from beam_pipelines.quality.texts import find_files, input_names, read_texts
+from t5x_style import command_line
 from t5x_style.errors import UserError, run_main
 from t5x_style.files import atomic_write_json, file_sha256, fingerprint, require_writable
 from t5x_style.progress import track
@@ -124,8 +124,7 @@ def _report(card: dict[str, Any], path: Path, seconds: float) -> None:
 
 def run(argv: Sequence[str]) -> None:
     """Parses the command line and trains."""
-    program = "beam_pipelines.train_quality_classifier"
-    parser = argparse.ArgumentParser(prog=program, description=(__doc__ or "").split("\n")[0], allow_abbrev=False)
+    parser = command_line.parser("beam_pipelines.train_quality_classifier", __doc__, allow_abbrev=False)
     parser.add_argument("--positive", nargs="+", required=True, metavar="GLOB", help="documents of the wanted kind")
     parser.add_argument("--negative", nargs="+", required=True, metavar="GLOB", help="ordinary documents")
     parser.add_argument("--output", required=True, metavar="DIR", help="quality.bin or .ftz, quality.json")

@@ -5,7 +5,6 @@ python -m beam_pipelines.train_tokenizer --documents 'DIR/web/documents/*.parque
 
 from __future__ import annotations
 
-import argparse
 import posixpath
 import time
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from beam_pipelines.tokenizers.sentencepiece_bpe import (
     train_bpe,
     vocabulary_lines,
 )
+from t5x_style import command_line
 from t5x_style.errors import UserError, run_main
 from t5x_style.files import (
     atomic_write_bytes,
@@ -121,7 +121,7 @@ def _finished(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
 
 def run(argv: Sequence[str]) -> None:
     """Parses the command line and trains."""
-    parser = argparse.ArgumentParser(prog="beam_pipelines.train_tokenizer", description=(__doc__ or "").split("\n")[0])
+    parser = command_line.parser("beam_pipelines.train_tokenizer", __doc__)
     parser.add_argument("--documents", required=True, help="glob of the cleaned documents' Parquet files")
     parser.add_argument("--output", required=True, help="folder of the tokenizer")
     parser.add_argument("--vocab_size", type=int, default=4096, help="pieces in all (default 4096)")

@@ -28,17 +28,17 @@ import numpy as np
 
 from t5x_style import mesh as meshes
 from t5x_style.data.batches import CAUSAL_LM
-from t5x_style.data.config import DataConfig
+from t5x_style.data.data_config import DataConfig
 from t5x_style.data.objectives.causal_lm import CausalLM
 from t5x_style.data.packing import Placed, SpecialIds, assemble_rows
 from t5x_style.errors import UserError, run_main
 from t5x_style.models import flops_per_token, parameter_count
-from t5x_style.models.config import DecoderConfig, DtypePolicy
 from t5x_style.models.presets.llama import llama3_2
+from t5x_style.models.specs import DecoderConfig, DtypePolicy
 from t5x_style.training.optimizers import AdamW
 from t5x_style.training.run import TrainRun
 from t5x_style.training.schedules import Constant
-from t5x_style.training.setup import prepare
+from t5x_style.training.setup import set_up
 
 GIB = 2**30
 WARM_STEPS, FEWEST_STEPS = 2, 3
@@ -145,7 +145,7 @@ def measure_step(
     host = packed_batch(rows, run.data.length, run.model.vocab_size)
     row |= token_flops(run.model, host)
     began = time.perf_counter()
-    prepared = prepare(run)
+    prepared = set_up(run)
     with meshes.use(prepared.mesh, run.mesh.tables):
         where = meshes.batch_sharding(prepared.mesh, run.mesh.tables, rank=3, leading=1)
         batch = {name: jax.device_put(array, where) for name, array in host.items()}

@@ -14,7 +14,7 @@ import dataclasses
 import typing
 from collections.abc import Sequence
 
-from t5x_style import config, logs
+from t5x_style import command_line, config, logs
 from t5x_style.errors import run_main
 from t5x_style.evaluation.run import EvaluationRun
 
@@ -42,9 +42,7 @@ HELP = {
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m t5x_style.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line.parser("t5x_style.evaluate", __doc__)
     config.add_arguments(parser)
     hints = typing.get_type_hints(EvaluationRun)
     for field in dataclasses.fields(EvaluationRun):

@@ -14,15 +14,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from t5x_style import command_line
 from t5x_style.errors import UserError, run_main
 
 SEPARATOR = "-" * 8
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m t5x_style.generate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line.parser("t5x_style.generate", __doc__)
     parser.add_argument("--model", required=True, metavar="FOLDER", help="MODEL_DIR or Hugging Face folder")
     parser.add_argument("--step", type=int, help="checkpoint of a MODEL_DIR (default: the newest)")
     parser.add_argument("--prompt", action="append", default=[], help="text to continue or to answer, repeatable")

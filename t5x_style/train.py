@@ -6,19 +6,16 @@ The same command continues an interrupted run from its newest checkpoint. Exit c
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
 from absl import logging
 
-from t5x_style import config
+from t5x_style import command_line, config
 from t5x_style.errors import run_main
 
 
 def _main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m t5x_style.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line.parser("t5x_style.train", __doc__)
     config.add_arguments(parser)
     parser.add_argument("--coordinator", help="HOST:PORT of process 0 for several processes, or 'auto' (TPU, SLURM)")
     parser.add_argument("--num_processes", type=int, help="how many processes the run has")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from absl import logging
 
+from t5x_style import command_line
 from t5x_style.errors import UserError, run_main
 
 if TYPE_CHECKING:
@@ -26,11 +27,7 @@ _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m t5x_style.huggingface",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line.parser("t5x_style.huggingface", __doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     importing = commands.add_parser("import", help="a Hugging Face folder becomes a MODEL_DIR")
     importing.add_argument("source", metavar="SRC", help="folder with config.json and safetensors")

@@ -6,7 +6,6 @@ DIR/quickstart.json; after an interrupt the same command continues where it stop
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import subprocess
@@ -18,7 +17,7 @@ from typing import Any
 
 from rich.console import Console
 
-from t5x_style import files
+from t5x_style import command_line, files
 from t5x_style.errors import UserError, run_main
 from t5x_style.quickstart import environment
 from t5x_style.quickstart import stages as planned
@@ -32,9 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m t5x_style.quickstart", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line.parser("t5x_style.quickstart", __doc__)
     parser.add_argument("--output", default="quickstart_run", help="folder of the run (default: %(default)s)")
     parser.add_argument("--input", nargs="+", help="WARC/WET globs, local or cloud, instead of the documentation crawl")
     parser.add_argument("--size", choices=("full", "small"), default="full", help="small: a check in two minutes")

@@ -5,18 +5,16 @@ Or of one MODEL_DIR: python -m t5x_style.report --model MODEL_DIR. The default o
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
 from absl import logging
 
+from t5x_style import command_line
 from t5x_style.errors import run_main
 
 
 def _main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m t5x_style.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line.parser("t5x_style.report", __doc__)
     parser.add_argument("--quickstart", help="folder of a quickstart")
     parser.add_argument("--model", help="MODEL_DIR; default: the quickstart's tuned model")
     parser.add_argument("--evaluation", help="results of t5x_style.evaluate; default: evaluation.json in the folders")

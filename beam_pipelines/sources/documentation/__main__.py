@@ -11,13 +11,14 @@ from absl import logging
 
 from beam_pipelines.sources.documentation.crawl import MIN_PAGES, crawl
 from beam_pipelines.sources.documentation.plan import Settings
+from t5x_style import command_line
 from t5x_style.errors import UserError, run_main
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     defaults = Settings()
-    parser = argparse.ArgumentParser(prog="beam_pipelines.sources.documentation", description=__doc__)
+    parser = command_line.parser("beam_pipelines.sources.documentation", __doc__)
     parser.add_argument("--output", required=True, help="folder; the crawl goes to OUTPUT/crawl")
     parser.add_argument("--workers", type=int, default=min(8, os.cpu_count() or 1), help="processes")
     parser.add_argument("--packages", default="", help="comma list of top-level packages; default: all")

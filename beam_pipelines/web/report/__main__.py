@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 
@@ -10,6 +9,7 @@ from absl import logging
 
 from beam_pipelines.files import storage
 from beam_pipelines.web.report import write_report
+from t5x_style import command_line
 from t5x_style.errors import UserError, run_main
 
 
@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str]) -> None:
-    parser = argparse.ArgumentParser(prog="beam_pipelines.web.report", description=__doc__, allow_abbrev=False)
+    parser = command_line.parser("beam_pipelines.web.report", __doc__, allow_abbrev=False)
     parser.add_argument("output", metavar="OUTPUT", help="the folder that clean_web wrote to")
     output = parser.parse_args(argv).output
     for name in ("stats.json", "work/samples.json", "work/configuration.json"):

@@ -149,5 +149,5 @@ def test_the_page_about_dataflow_has_only_options_that_exist():
         "--gin_file",
         "--save_main_session",
     }
-    of_tools = {"--no-deps", "--require-hashes", "--from", "--tag", "--no-cache-dir", "--dask_client_address"}
+    of_tools = {"--file", "--tag", "--dask_client_address"}
     assert set(re.findall(r"--[a-z][a-z_-]+", page)) - known - of_tools - {"--gin"} == set()

@@ -3,13 +3,14 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || echo python3
 VENV ?= .venv
 PARITY ?= .venv-parity
 PEERS ?= .venv-peers
+DOCS ?= .venv-docs
 BIN = $(VENV)/bin
 QUICKSTART ?= quickstart_run
 # The lock is complete and hashed, so pip need not resolve: --no-deps also keeps out fasttext-predict, whose files
 # would overwrite those of fasttext-numpy2-wheel.
 PIP_LOCKED = install --quiet --no-deps --require-hashes --disable-pip-version-check
 
-.PHONY: help quickstart install lint format types test test-fast test-parity parity-table peers lock clean
+.PHONY: help quickstart install lint format types test test-fast test-parity parity-table peers docs picture lock clean
 
 help:
 	@echo "make quickstart    install, run the main job end to end (about 10 minutes), print where the report is"
@@ -17,6 +18,8 @@ help:
 	@echo "make test-parity   install torch and transformers beside it, compare numbers with them"
 	@echo "make parity-table  print how far every family is from its reference"
 	@echo "make peers         install what the web benchmarks are measured against"
+	@echo "make docs          build the site of docs/ and the docstrings in build/site"
+	@echo "make picture       write the README's picture of the report anew (needs Chromium)"
 	@echo "make lint          ruff and mypy               make format: ruff's formatting"
 	@echo "make lock          write the lock files anew from setup.py (needs uv)"
 
@@ -73,11 +76,26 @@ $(PEERS)/.installed: $(VENV)/.installed requirements-peers.lock
 	$(PEERS)/bin/python -m pip $(PIP_LOCKED) -r requirements-peers.lock
 	touch $@
 
+# The site: pages of docs/ and the docstrings, read and never imported. A broken link fails. The variable only
+# silences an advertisement in the output.
+docs: $(DOCS)/.installed
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs build
+
+$(DOCS)/.installed: requirements-docs.lock
+	test -x $(DOCS)/bin/python || $(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip $(PIP_LOCKED) -r requirements-docs.lock
+	touch $@
+
+# The README's picture, from a finished quickstart.
+picture: install
+	$(BIN)/python -m t5x_style.report.picture --quickstart $(QUICKSTART) --output docs/images/report.png
+
 lock:
 	uv pip compile requirements-peers.in --universal --python-version 3.11 --generate-hashes -q -o requirements-peers.lock
 	uv pip compile requirements-parity.in --universal --python-version 3.11 --generate-hashes -c requirements.lock -q -o requirements-parity.lock
 	uv pip compile setup.py --extra data --extra test --universal --python-version 3.11 --generate-hashes --override requirements-overrides.txt -q -o requirements.lock
 	uv pip compile setup.py --universal --python-version 3.11 --generate-hashes -c requirements.lock -q -o requirements-core.lock
+	uv pip compile requirements-docs.in --universal --python-version 3.11 --generate-hashes -c requirements.lock -q -o requirements-docs.lock
 
 clean:
-	rm -rf $(VENV) $(PARITY) $(PEERS) build dist *.egg-info .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(PARITY) $(PEERS) $(DOCS) build dist *.egg-info .mypy_cache .ruff_cache

@@ -215,12 +215,12 @@ class LoadedModel:
 
         What is None is as the folder's generation_config.json says, or else: greedy, at most 64 tokens, until EOS.
         Giving a temperature turns a beam search of that file off, giving num_beams its temperature. The first call
-        lays the layers' weights out for decoding: `model` is then another module with equal results.
+        lays the layers' weights out for decoding: `model` is then another module with equal results. For the options
+        that are not listed here see decoding.generate, decoding.Sampling and decoding.BeamSearch.
 
         Args:
           prompts: a text, texts, or lists of ids. The tokenizer puts around a text what the model expects; ids are
             taken as they are, start id included. For an encoder-decoder the encoder's input.
-          max_new_tokens, temperature, ...: see decoding.generate, decoding.Sampling and decoding.BeamSearch.
           stop: strings that end a text; what they stand in is cut there (ids: end with the id that completes one).
           eos_ids: ids that end a text; they are not part of the result.
           seed: of all prompts together. row_seeds: one a prompt instead. batch_size: prompts that run together.

@@ -17,7 +17,7 @@ def read_ahead(function: Callable[[A], B], items: Iterable[A], threads: int = TH
     """`map(function, items)` with up to `threads` calls at once; results come in order, two per thread wait at most.
 
     Raises:
-      Whatever a call raises, when its turn comes.
+      Exception: whatever a call raises, when its turn comes.
     """
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Future[B]] = deque()

@@ -59,7 +59,7 @@ class Results:
         """Whether the file holds this result already; one with another key is announced and will be replaced.
 
         Args:
-          model, kind ("tasks" or "perplexity"), name: which result. key: fingerprint of all it depends on.
+          model, kind, name: which result; the kind is "tasks" or "perplexity". key: fingerprint of all it depends on.
           settings: those of this run, to say what differs.
         """
         found = self.content["models"].get(model, {}).get(kind, {}).get(name)

@@ -38,9 +38,10 @@ class Sight:
 def visible(sight: Sight, *, causal: bool, window: int | None) -> jax.Array | None:
     """The mask [B or 1, L, S], True where a query may look; None where everything is visible.
 
+    Prefix positions of one segment see each other whatever their order (within the window's reach backwards).
+
     Args:
       causal: keys at or before the query's slot. window: and fewer than `window` slots away.
-      Prefix positions of one segment see each other whatever their order (within the window's reach backwards).
     """
     mask = None
     if causal:

@@ -56,7 +56,16 @@ DATA = [
     "sacrebleu",
 ]
 
-TEST = ["pytest>=8", "pytest-xdist>=3", "hypothesis>=6", "ruff>=0.9", "mypy>=1.14"]
+TEST = [
+    "pytest>=8",
+    "pytest-xdist>=3",
+    "hypothesis>=6",
+    "ruff>=0.9",
+    "mypy>=1.14",
+    "import-linter>=2.11",
+    "pillow",  # the README's picture
+    "pyyaml",
+]
 
 setup(
     name="t5x_style",

@@ -5,13 +5,15 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+from t5x_style import compilation_cache
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CI", "true")  # no progress bars
 ROOT = Path(__file__).parent.parent
-# Compiled programs are kept between tests and between runs; a changed program has another key.
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".jax_cache"))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+# Compiled programs are kept between tests, runs and clones; a changed program has another key.
+for _name, _value in compilation_cache.environment().items():
+    os.environ.setdefault(_name, _value)
 # Tests that start processes must find the checkout from any working directory.
 os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from rich.console import Console
 
-from t5x_style import command_line, files
+from t5x_style import command_line, compilation_cache, files
 from t5x_style.errors import UserError, run_main
 from t5x_style.quickstart import environment
 from t5x_style.quickstart import stages as planned
@@ -96,7 +96,7 @@ def run_stages(stages: Sequence[planned.Stage], output: Path, console: Console) 
 def _run(stage: planned.Stage) -> None:
     """Runs one command; Ctrl-C reaches it as well, and it is given the time to save."""
     training = environment.TRAINING if "t5x_style.train" in stage.arguments else {}
-    variables = {**environment.DEFAULTS, **training, **os.environ}
+    variables = {**environment.DEFAULTS, **compilation_cache.environment(), **training, **os.environ}
     process = subprocess.Popen([sys.executable, *stage.arguments], env=variables)
     try:
         code = process.wait()

@@ -23,6 +23,27 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 import pytest  # noqa: E402
 
+from tests import selection  # noqa: E402
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """--quarter=0..3: every fourth test function, what CI runs of the slow tests."""
+    parser.addoption("--quarter", type=int, choices=range(4), help="run only this quarter of the test functions")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Refuses names that change from run to run, drops the other quarters, says which tests share a process."""
+    names = [item.nodeid for item in items]
+    if unstable := selection.unstable(names):
+        raise pytest.UsageError(f"the name of a test must not change from run to run; give ids= to {unstable[0]}")
+    quarter = config.getoption("--quarter")
+    if quarter is not None:
+        left = [item for item in items if selection.quarter(item.nodeid) == quarter]
+        config.hook.pytest_deselected(items=[item for item in items if selection.quarter(item.nodeid) != quarter])
+        items[:] = left
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(selection.group(item.nodeid)))
+
 
 @pytest.fixture(scope="module")
 def quick_to_compile() -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 import functools
 
+import jax
 from flax import nnx
 
 from t5x_style import models
@@ -10,7 +11,7 @@ from t5x_style.models.specs import FLOAT32
 
 @functools.lru_cache(maxsize=128)
 def _program(config, policy):
-    return nnx.jit(lambda seed: models.build(config, nnx.Rngs(seed), policy))
+    return nnx.jit(lambda seed: models.build(config, nnx.Rngs(jax.random.key(seed)), policy))
 
 
 def build(config, seed=0, policy=FLOAT32):

@@ -52,20 +52,24 @@ LIBRARIES = (
     *("regex", "sentencex", "phonenumbers", "OpenCC", "sentencepiece", "pydivsufsort", "scipy", "xxhash", "pyarrow"),
     *("numpy", "idna"),
 )
-PACKAGES = ("web", "quality")  # whose files make the code's version
+# Whose files make the code's version.
+CODE = ("web/**/*", "quality/**/*", "text/**/*", "files/list_files.py")
+
+
+def code_files() -> list[Path]:
+    """The files that a document's text depends on; the report is left out: it only shows what was done."""
+    folder = Path(__file__).parent.parent
+    found = {path for pattern in CODE for path in folder.glob(pattern) if path.is_file()}
+    shown = {path for path in found if path.parent.name == "report" and path.name != "samples.py"}
+    return sorted(path for path in found - shown if "__pycache__" not in path.parts)
 
 
 def code_version() -> str:
-    """Version of everything that a document's text depends on: these packages' files and the libraries they call.
-
-    The report is left out: it only shows what was done.
-    """
+    """Version of everything that a document's text depends on: our files and the libraries they call."""
     digest = hashlib.sha256()
     folder = Path(__file__).parent.parent
-    found = (path for package in PACKAGES for path in (folder / package).rglob("*"))
-    for path in sorted(path for path in found if path.is_file() and "__pycache__" not in path.parts):
-        if path.parent.name != "report":
-            digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+    for path in code_files():
+        digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
     versions = [f"{name} {importlib.metadata.version(name)}" for name in LIBRARIES]
     return f"{digest.hexdigest()[:12]}, {', '.join(versions)}"
 

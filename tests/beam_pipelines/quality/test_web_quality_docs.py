@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+import beam_pipelines
 from beam_pipelines.web import parquet
 from beam_pipelines.web.document import Document
 from beam_pipelines.web.recipe import CleanWeb
 from t5x_style import config
 
+WEB = Path(beam_pipelines.__file__).parent / "web"
 PAGE = (Path(__file__).parents[3] / "docs" / "web_quality.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^    python -m (beam_pipelines\.\w+) (.*)$", PAGE, re.MULTILINE)
 BINDINGS = re.findall(r"^    (\w+\.\w+\.\w+ = .*)$", PAGE, re.MULTILINE)
@@ -25,6 +27,12 @@ def write_documents(path, pattern, count):
         for number in range(count):
             text = pattern.format(number) * 3
             table.add(parquet.document_row(Document(f"{number:032x}", text, "", "", "", "en", 1.0, "{}")), len(text))
+
+
+def room(name):
+    """The package of a stage's module. Example: "c4" -> "beam_pipelines.web.filters"."""
+    (file,) = WEB.rglob(f"{name}.py")
+    return ".".join(("beam_pipelines.web", *file.relative_to(WEB).parent.parts))
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +61,7 @@ def test_commands_and_bindings(folder, monkeypatch):
     imports = sorted({stage.split(".")[0] for stage in stages} | {"extract", "read_warc", "recipe"})
     recipe = [
         "from __gin__ import dynamic_registration",
-        *(f"from beam_pipelines.web import {name}" for name in imports),
+        *(f"from {room(name)} import {name}" for name in imports),
         "recipe.CleanWeb.stages = [@read_warc.ReadWarc(), @extract.Extract(),",
         *(f"    @{stage}()," for stage in stages),
         "]",

@@ -73,7 +73,7 @@ def _plot(stages: Sequence[Mapping[str, Any]]) -> Markup:
             right.text(count, place, f" {count:,}", va="center", fontsize=9)
         labels = [figures.plain_text(f"{stage}: {reason}", 38) for stage, reason, _ in shown]
         more = f"the {len(shown)} most frequent of {len(reasons)}"
-        right.set(yticks=list(range(len(shown))), yticklabels=labels, title="Why documents were rejected")
+        right.set(yticks=list(range(len(shown))), yticklabels=labels, title="Reasons for rejection")
         right.set_xlabel(more if len(reasons) > len(shown) else "documents")
         left.set_xlabel("documents")
         right.set_xlim(0, max([count for _, _, count in shown], default=1) * 1.18)

@@ -5,9 +5,11 @@ virtual devices, from one device with unrolled layers and nothing recomputed (se
 """
 
 import dataclasses
+import functools
 import json
 import os
 import sys
+import zlib
 
 if __name__ == "__main__":
     os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
@@ -20,8 +22,9 @@ import numpy as np
 from flax import nnx
 
 from t5x_style import mesh as meshes
-from t5x_style.models import build
+from t5x_style.models import abstract
 from t5x_style.models import specs as parts
+from t5x_style.models.specs import FLOAT32
 
 BATCH, LENGTH, VOCAB, WIDTH = 4, 24, 60, 16
 WAYS = [(scan, remat) for scan in (False, True) for remat in ("none", "dots", "full")]
@@ -95,6 +98,22 @@ def run_as(config, scan, remat):
     return dataclasses.replace(config, scan=scan, remat=remat)
 
 
+def drawn(config, seed=0, policy=FLOAT32, deviation=0.3):
+    """`models.build` with other weights, drawn by NumPy: nothing is compiled, however the model runs.
+
+    A leaf's numbers follow from its path and shape, so that two models share what both have; scales lie around 1.
+    """
+    model = abstract(config, policy)
+    graphdef, state = nnx.split(model)
+    flat = nnx.to_flat_state(state)
+    leaves = []
+    for path, leaf in flat:
+        random = np.random.default_rng([seed, zlib.crc32("/".join(map(str, path)).encode())])
+        values = deviation * random.standard_normal(leaf.shape) + (path[-1] == "scale")
+        leaves.append((path, leaf.replace(jnp.asarray(values.astype(leaf.dtype)))))
+    return nnx.merge(graphdef, nnx.from_flat_state(leaves))
+
+
 def arrays():
     """Tokens, encoder tokens, and their documents, the last places padding in some rows; each [BATCH, LENGTH]."""
     random = np.random.default_rng(0)
@@ -121,12 +140,17 @@ def value_and_gradient(graphdef):
     return jax.value_and_grad(loss, has_aux=True)
 
 
-def result(config, mesh_config=None, make=value_and_gradient):
+@functools.cache
+def _compiled(make, graphdef):
+    return jax.jit(make(graphdef))
+
+
+def result(config, mesh_config=None, make=value_and_gradient, change=lambda state: state):
     """(logits, gradients by leaf), on one device or on a mesh; `make` gives the function of a graph."""
-    graphdef, state = nnx.split(build(config, 1))
-    function, inputs = make(graphdef), arrays()
+    graphdef, state = nnx.split(drawn(config, 1))
+    state, inputs = change(state), arrays()
     if mesh_config is None:
-        (_, logits), gradient = jax.jit(function)(state, *inputs)
+        (_, logits), gradient = _compiled(make, graphdef)(state, *inputs)
         return np.asarray(logits), [np.asarray(leaf) for leaf in jax.tree.leaves(gradient)]
     mesh = meshes.make_mesh(mesh_config)
     resolver = meshes.Resolver(mesh, mesh_config.tables)
@@ -140,7 +164,7 @@ def result(config, mesh_config=None, make=value_and_gradient):
     assert split > len(jax.tree.leaves(placed)) / 3, "hardly a parameter is split: this would compare nothing"
     inputs = [jax.device_put(array, meshes.batch_sharding(mesh, mesh_config.tables, 2)) for array in inputs]
     with meshes.use(mesh, mesh_config.tables):
-        (_, logits), gradient = jax.jit(function)(placed, *inputs)
+        (_, logits), gradient = jax.jit(make(graphdef))(placed, *inputs)
     return np.asarray(logits), [np.asarray(leaf) for leaf in jax.tree.leaves(gradient)]
 
 

@@ -6,6 +6,7 @@ import pathlib
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
@@ -16,27 +17,37 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 LOGITS, GRADIENTS = 1e-4, 2e-4
 
 
-QUICK = ("llama", "gemma")
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in checks.CONFIGS]
-)
-def test_scan_and_remat_change_nothing(name):
+def compare(name, ways):
     expected = checks.result(checks.run_as(checks.CONFIGS[name], *checks.WAYS[0]))
     assert np.abs(expected[0]).max() > 0.5
     assert min(np.abs(leaf).max() for leaf in expected[1]) > 0 or name == "bert"  # its second token type is unused
-    for scan, remat in checks.WAYS[1:]:
+    for scan, remat in ways:
         found = checks.result(checks.run_as(checks.CONFIGS[name], scan, remat))
         logits, gradients = checks.differences(found, expected)
         assert logits < LOGITS, (scan, remat)
         assert gradients < GRADIENTS, (scan, remat)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", checks.CONFIGS)
+def test_scan_and_remat_change_nothing(name):
+    compare(name, checks.WAYS[1:])
+
+
+def test_the_losses_of_scanned_experts_are_those_of_unrolled_ones():
+    """A decoder of many kinds of layers, in each way, is in test_decoder.py."""
+    compare("mixtral", [(True, "full")])
+
+
 def test_a_difference_would_show():
-    config = checks.CONFIGS["llama"]
+    config = checks.run_as(checks.CONFIGS["mixtral"], *checks.WAYS[0])
     expected = checks.result(config)
-    other = checks.result(checks.run_as(checks.CONFIGS["gemma"], False, "none"))[0]
+    layers = len(config.layers)
+
+    def in_other_order(state):
+        return jax.tree.map(lambda leaf: np.asarray(leaf)[::-1] if leaf.shape[0] == layers else leaf, state)
+
+    other = checks.result(config, change=in_other_order)[0]
     assert np.abs(other - expected[0]).max() > 100 * LOGITS
     gradients = [leaf.copy() for leaf in expected[1]]
     gradients[3] *= 1.001

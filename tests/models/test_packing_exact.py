@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from t5x_style.models import build
 from t5x_style.models import specs as parts
+from tests.models.execution_checks import drawn
 
 WIDTH, IDS = 24, 20  # ids of one document: 0 to 19, of the other: 20 to 39, of padding: 40 to 59
 LENGTHS = (30, 33, 7)  # two documents, padding; the row is longer than one block of attention
@@ -87,6 +87,7 @@ CONFIGS = {
     "experts-dropless": decoder(layer(mlp=parts.MoeSpec(**MOE))),
     "experts-capacity": decoder(layer(mlp=APART)),
     "experts-capacity-number": encoder(layer(causal=False, mlp=NUMBER)),
+    "every-kind": decoder(layer(window=9), layer(mlp=parts.MoeSpec(**MOE), rope=None, alibi=True)),
     "shared-layer": decoder(layer(), segments=(parts.LayerGroup((layer(),), 3, shared=True),)),
 }
 
@@ -113,10 +114,10 @@ def positions(lengths):
     return jnp.concatenate([jnp.arange(length) for length in lengths])[None]
 
 
-def check_apart(model, lengths, run):
+def check_apart(model, run):
     """`run(model, changed)` gives hidden states [1, L, width]; see the top of this file for what is checked."""
     graphdef, state = nnx.split(model)
-    owner = owners(lengths)
+    owner = owners(LENGTHS)
 
     def loss(state, tokens, weights):
         hidden = run(nnx.merge(graphdef, state), *tokens)
@@ -167,18 +168,9 @@ CASES |= {
 }
 
 
-# Each compiles a program of its own; these run in `make test-fast` too.
-QUICK = (
-    "causal",
-    "window",
-    "multi-query",
-    "bidirectional",
-    "alibi",
-    "relative-bias",
-    "experts-dropless",
-    "prefix",
-    "t5",
-)
+# Each compiles a program of its own; these run in `make test` too. "t5" has layers that see both ways and relative
+# biases; "every-kind" has a layer of each kind that the others lack.
+QUICK = ("every-kind", "prefix", "t5")
 
 
 def by_speed(names):
@@ -188,7 +180,7 @@ def by_speed(names):
 @pytest.mark.parametrize("name", by_speed(CASES))
 def test_documents_of_a_row_are_apart(name):
     config, inputs = CASES[name]
-    check_apart(build(config), LENGTHS, lambda model, tokens: model(tokens, **inputs))
+    check_apart(drawn(config), lambda model, tokens: model(tokens, **inputs))
 
 
 @pytest.mark.slow
@@ -196,7 +188,7 @@ def test_documents_of_a_row_are_apart(name):
 @pytest.mark.parametrize("remat", ["full", "dots"])
 def test_documents_are_apart_however_layers_run(scan, remat):
     config = decoder(layer(window=9), layer(mlp=parts.MoeSpec(**MOE)), scan=scan, remat=remat)
-    check_apart(build(config), LENGTHS, lambda model, tokens: model(tokens, **inputs_of()))
+    check_apart(drawn(config), lambda model, tokens: model(tokens, **inputs_of()))
 
 
 def encoder_decoder(mlp=None, placement="pre", **changes):
@@ -235,4 +227,4 @@ def test_pairs_of_a_row_are_apart(name):
             encoder_positions=positions(SOURCES),
         )
 
-    check_apart(build(PAIRS[name]), LENGTHS, run)
+    check_apart(drawn(PAIRS[name]), run)

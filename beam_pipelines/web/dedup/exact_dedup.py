@@ -15,7 +15,7 @@ from beam_pipelines.web.document import Document
 
 @dataclass(frozen=True)
 class ExactDedup(KeyDedup):
-    """Drops documents whose text came before; compared as 128-bit hashes; with its row 20 bytes a document in the shuffle.
+    """Drops documents whose text came before; compared as 128-bit hashes; 20 bytes a document in the shuffle: hash and row.
 
     Attributes:
       normalised: whether texts that differ only in case and in their spaces and line breaks count as the same;

@@ -15,7 +15,7 @@ from beam_pipelines.web.document import Document
 
 @dataclass(frozen=True)
 class ExactDedup(KeyDedup):
-    """Drops documents whose text came before; compared as 128-bit hashes; 20 bytes a document in the shuffle: hash and row.
+    """Drops documents whose text came before; compared as 128-bit hashes, which with its row are 20 bytes in the shuffle.
 
     Attributes:
       normalised: whether texts that differ only in case and in their spaces and line breaks count as the same;

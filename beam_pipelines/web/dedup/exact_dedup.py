@@ -15,7 +15,7 @@ from beam_pipelines.web.document import Document
 
 @dataclass(frozen=True)
 class ExactDedup(KeyDedup):
-    """Drops documents whose text came before; compared as 128-bit hashes, which with its row are 20 bytes in the shuffle.
+    """Drops documents whose text came before, compared as 128-bit hashes; hash and row are 20 bytes in the shuffle.
 
     Attributes:
       normalised: whether texts that differ only in case and in their spaces and line breaks count as the same;

@@ -52,12 +52,17 @@ EVERY = [(preset, size) for preset, sizes in TABLES.items() for size in sizes]
 IDS = [f"{preset.__name__}-{size}" for preset, size in EVERY]
 
 
-@pytest.mark.parametrize(("preset", "size"), RELEASED)
+def size_of(preset, size, fast):
+    """A pair of parameters; those that only say the same of another size are slow."""
+    return pytest.param(preset, size, marks=() if fast else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("preset", "size"), [size_of(*key, fast=key[1] == "base") for key in RELEASED])
 def test_counts_of_released_weights(preset, size):
     assert models.parameter_count(preset(size, vocab_multiple=1)) == RELEASED[preset, size]
 
 
-@pytest.mark.parametrize(("preset", "size"), PAPERS)
+@pytest.mark.parametrize(("preset", "size"), [size_of(*key, fast=key[1] == "base") for key in PAPERS])
 def test_counts_of_the_papers(preset, size):
     pooled = (parts.TaskHeadSpec("sentence", "next_sentence", pool="pooler"),)
     count = models.parameter_count(preset(size, vocab_multiple=1, tasks=pooled)) / 1e6

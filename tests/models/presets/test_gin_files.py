@@ -44,7 +44,15 @@ def unpadded(config):
     return dataclasses.replace(config, vocab_multiple=1)
 
 
-@pytest.mark.parametrize("name", FILES)
+def parameters():
+    """Of each preset the first file and the tiny one are fast; the others are counted in the same way."""
+    seen = set()
+    for name, model in FILES.items():
+        yield pytest.param(name, marks=pytest.mark.slow if model.preset in seen and model.size != "tiny" else ())
+        seen.add(model.preset)
+
+
+@pytest.mark.parametrize("name", parameters())
 def test_states_its_parameters(name):
     stated = FILES[name]
     config, policy = bound(stated.path)

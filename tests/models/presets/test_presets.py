@@ -12,7 +12,7 @@ from t5x_style.errors import UserError
 from t5x_style.models import specs as parts
 from t5x_style.models.presets import bloom, gemma, gpt1, gpt2, gpt3, llama, mistral, mixtral, qwen, t5, ul2
 from t5x_style.models.serialization import from_json, to_json
-from tests.models.presets.sizes_of import EVERY, FAMILIES, IDS, PRESETS
+from tests.models.presets.sizes_of import EVERY, FAMILIES, IDS, ONE_EACH, PRESETS
 
 # Counts of the released weights, tied tables once.
 RELEASED = {
@@ -92,12 +92,22 @@ PAPER_GPT3 = {
 }
 
 
-@pytest.mark.parametrize(("preset", "size"), RELEASED, ids=[f"{preset.__name__}-{size}" for preset, size in RELEASED])
+@pytest.mark.parametrize(
+    ("preset", "size"),
+    [
+        pytest.param(
+            *key, id=f"{key[0].__name__}-{key[1]}", marks=() if ONE_EACH[key[0]] == key[1] else pytest.mark.slow
+        )
+        for key in RELEASED
+    ],
+)
 def test_counts_of_released_weights(preset, size):
     assert models.parameter_count(preset(size, vocab_multiple=1)) == RELEASED[preset, size]
 
 
-@pytest.mark.parametrize("size", PAPER_GPT3)
+@pytest.mark.parametrize(
+    "size", [pytest.param(size, marks=() if size in ("125m", "175b") else pytest.mark.slow) for size in PAPER_GPT3]
+)
 def test_gpt3_has_the_papers_counts(size):
     assert models.parameter_count(gpt3.gpt3(size, vocab_multiple=1)) / 1e6 == pytest.approx(PAPER_GPT3[size], rel=0.02)
 

@@ -18,12 +18,12 @@ def model(tmp_path_factory):
     """A MODEL_DIR."""
     import orbax.checkpoint as ocp
     import sentencepiece
-    from flax import nnx
 
-    from t5x_style import model_dir, models
-    from t5x_style.checkpoints import checkpoints, parameters
+    from t5x_style import model_dir
+    from t5x_style.checkpoints import checkpoints
     from t5x_style.models import serialization
     from t5x_style.models.presets.llama import llama
+    from tests.huggingface.conftest import drawn
 
     folder = tmp_path_factory.mktemp("model")
     (folder / "tokenizer").mkdir()
@@ -43,9 +43,8 @@ def model(tmp_path_factory):
     size = sentencepiece.SentencePieceProcessor(model_file=str(folder / model_dir.TOKENIZER)).get_piece_size()
     config = llama(vocab_size=size, embed_dim=16, layers=1, heads=2, mlp_hidden=32)
     (folder / model_dir.MODEL).write_text(serialization.to_json(config))
-    _, _, params = parameters.split(models.build(config, nnx.Rngs(0)))
     with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save((folder / checkpoints.FOLDER / "3" / "params").absolute(), params)
+        checkpointer.save((folder / checkpoints.FOLDER / "3" / "params").absolute(), drawn(config))
     return folder
 
 
@@ -122,7 +121,7 @@ def test_file_that_is_not_text(tmp_path):
 def test_no_tensorflow(model):
     code = (
         "import sys; from t5x_style.generate import main; "
-        f"code = main(['--model', {str(model)!r}, '--prompt', 'a', '--max_new_tokens', '1']); "
+        f"code = main(['--model', {str(model)!r}, '--prompt', 'a', '--prompt', 'b', '--max_new_tokens', '1']); "
         "heavy = {'tensorflow', 'seqio', 'apache_beam', 'torch', 'gin'} & set(sys.modules); "
         "sys.exit(code or len(heavy))"
     )

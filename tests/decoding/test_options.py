@@ -1,6 +1,7 @@
 """Options of generation: several ends, stop strings, penalties, min-p, prefixes, positions; the encoder's keys."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -11,13 +12,13 @@ from flax import nnx
 from t5x_style.decoding import BeamSearch, Sampling, cut_at, generate, prepare, score, unpadded
 from t5x_style.decoding import beam as beam_module
 from t5x_style.decoding import cache as kv
-from t5x_style.decoding.generate import STOP_CHUNK, _continue, _prefill
+from t5x_style.decoding.generate import _continue, _prefill
 from t5x_style.decoding.prompts import decoder_batch, next_positions
 from t5x_style.decoding.sampling import penalize, restrict, without
 from t5x_style.decoding.score import continued
 from t5x_style.decoding.stopping import until_stop
 from t5x_style.errors import UserError
-from t5x_style.models import DtypePolicy, build
+from t5x_style.models import DtypePolicy
 from t5x_style.models.presets.llama import llama
 from t5x_style.models.specs import (
     AttentionSpec,
@@ -33,12 +34,14 @@ from t5x_style.models.specs import (
     RopeSpec,
     TransformerConfig,
 )
+from tests.built import build, shared
 
-PROMPTS = [[5, 6, 7, 8, 9], [3], list(range(10, 27)), [40, 41]]
+# All of one bucket, so that one program serves them in any company.
+PROMPTS = [[5, 6, 7, 8, 9], [3], list(range(10, 24)), [40, 41]]
 
 
-def decoder_config(**changes) -> DecoderConfig:
-    return llama(50, 32, 2, 4, 2, vocab_multiple=64, remat="none", **changes)
+def decoder_config(layers=2) -> DecoderConfig:
+    return llama(50, 32, layers, 4, 2, vocab_multiple=64, remat="none")
 
 
 def encoder_decoder_config() -> EncoderDecoderConfig:
@@ -71,19 +74,57 @@ def text(tokens):
     return "".join(chr(ord("A") + token) for token in tokens)
 
 
+def alone(model, prompt, *arguments, **options):
+    """What a prompt gives in no company but its own: three copies and a row that fills, in the program of four."""
+    first, *others = generate(model, [prompt] * 3, *arguments, **options)
+    assert others == [first] * 2
+    return first
+
+
+def padded(rows, length):
+    """(tokens, mask), each [4, length], padding on the right."""
+    tokens, mask = np.zeros((2, 4, length), np.int32)
+    for index, row in enumerate(rows):
+        tokens[index, : len(row)], mask[index, : len(row)] = row, 1
+    return tokens, mask
+
+
+@functools.partial(jax.jit, static_argnames="graphdef")
+def _forward(graphdef, state, arguments):
+    model = nnx.merge(graphdef, state)
+    hidden = model(**arguments)
+    return hidden, jax.nn.log_softmax(model.head.logits(hidden)[..., :50], axis=-1)
+
+
+def forward(model, **arguments):
+    """(hidden states, log-probabilities) without a cache."""
+    return [np.asarray(array) for array in _forward(*nnx.split(model), arguments)]
+
+
+def answered(translator, sources, targets):
+    """`forward` of up to four rows of an encoder-decoder."""
+    (source, seen), (target, mask) = padded(sources, 16), padded(targets, 16)
+    return forward(translator, tokens=target, encoder_tokens=source, segment_ids=mask, encoder_segment_ids=seen)
+
+
 def test_encoder_decoder_steps_equal_the_full_forward(translator):
     random = np.random.default_rng(0)
     source, target = random.integers(1, 50, (2, 9)), random.integers(1, 50, (2, 7))
     mask = np.ones_like(source)
     mask[1, 5:] = 0
-    full = translator(target, source, segment_ids=np.ones_like(target), encoder_segment_ids=mask)
+    full = answered(translator, [source[0], source[1, :5]], target)[0][:2, :7]
+    begin = jax.jit(lambda graphdef, state: kv.begin(nnx.merge(graphdef, state), 2, 8, source, mask), static_argnums=0)
+    step = jax.jit(
+        lambda graphdef, state, tokens, cache: nnx.merge(graphdef, state)(tokens, cache=cache), static_argnums=0
+    )
     for form in (translator, prepare(translator)):
-        cache = kv.begin(form, 2, 8, source, mask)
+        split = nnx.split(form)
+        cache = begin(*split)
         pieces = []
         for start, stop in ((0, 3), (3, 4), (4, 7)):
-            hidden, cache = form(target[:, start:stop], cache=cache)
-            pieces.append(hidden)
-        np.testing.assert_allclose(jnp.concatenate(pieces, axis=1), full, atol=1e-5)
+            hidden, cache = step(*split, target[:, start:stop], cache)
+            pieces.append(np.asarray(hidden))
+        np.testing.assert_allclose(np.concatenate(pieces, axis=1), full, atol=1e-5)
         assert int(cache.index) == 7
         assert len(cache.crossed) == 3
 
@@ -92,28 +133,26 @@ def test_encoder_decoder_batch_equals_one_by_one(translator):
     form = prepare(translator)
     assert prepare(form) is form
     together = generate(form, PROMPTS, 8, decoder_start_id=0)
-    assert together == [generate(translator, [prompt], 8, decoder_start_id=0)[0] for prompt in PROMPTS]
+    assert together == [alone(translator, prompt, 8, decoder_start_id=0) for prompt in PROMPTS]
     assert len({tuple(row) for row in together}) > 1
     begun = generate(form, PROMPTS, 6, decoder_start_id=0, decoder_prompts=[row[:2] for row in together])
     assert begun == [row[2:] for row in together]
-    mixed = generate(form, PROMPTS[:2], 6, decoder_start_id=0, decoder_prompts=[together[0][:2], []])
-    assert mixed == [together[0][2:], together[1][:6]]
+    mixed = generate(form, PROMPTS, 6, decoder_start_id=0, decoder_prompts=[together[0][:2], [], [], together[3][:1]])
+    assert mixed == [together[0][2:], together[1][:6], together[2][:6], together[3][1:7]]
 
 
 def test_scores_of_an_encoder_decoder(translator):
     targets = [[8, 9], [], list(range(20, 30)), [1]]
     result = score(translator, PROMPTS, targets, batch_size=3, decoder_start_id=0)
-    for prompt, target, got in zip(PROMPTS, targets, result.log_probs):
-        hidden = translator(jnp.asarray([[0, *target]]), jnp.asarray([prompt]))
-        log_p = jax.nn.log_softmax(translator.head.logits(hidden)[0, :, :50], axis=-1)
-        assert got == pytest.approx(sum(float(log_p[i, token]) for i, token in enumerate(target)), abs=1e-4)
+    log_p = answered(translator, PROMPTS, [[0, *target] for target in targets])[1]
+    for target, got, values in zip(targets, result.log_probs, log_p):
+        assert got == pytest.approx(sum(float(values[i, token]) for i, token in enumerate(target)), abs=1e-4)
 
 
-def test_rows_are_the_same_whichever_side_is_padded(model):
+def test_rows_are_the_same_whichever_side_is_padded():
     left = unpadded(np.asarray([[0, 0, 5, 6], [7, 8, 9, 3]]), np.asarray([[0, 0, 1, 1], [1, 1, 1, 1]]))
     right = unpadded(np.asarray([[5, 6, 0, 0], [7, 8, 9, 3]]), np.asarray([[1, 1, 0, 0], [1, 1, 1, 1]]))
-    assert left == right == [[5, 6], [7, 8, 9, 3]]
-    assert generate(model, left, 5) == generate(model, right, 5)
+    assert left == right == [[5, 6], [7, 8, 9, 3]]  # so generate is given the same
 
 
 def test_several_ends_and_a_shortest_length(model):
@@ -128,10 +167,11 @@ def test_several_ends_and_a_shortest_length(model):
     assert generate(model, PROMPTS, 12, eos_id=[49], min_new_tokens=0) == generate(model, PROMPTS, 12, eos_id=49)
 
 
-def test_stop_strings_span_ids_and_end_early(model):
-    new = 3 * STOP_CHUNK
+def test_stop_strings_span_ids_and_end_early(model, monkeypatch):
+    chunk, new = 5, 15
+    monkeypatch.setitem(generate.__globals__, "STOP_CHUNK", chunk)
     free = generate(model, PROMPTS, new)
-    stop = text(free[0][4:7])
+    stop = text(free[0][3:7])  # over the end of a chunk
     stopped = generate(model, PROMPTS, new, stop=[stop, "no such text"], decode=text)
     for row, got in zip(free, stopped):
         place = text(row).find(stop)
@@ -144,7 +184,7 @@ def test_stop_strings_span_ids_and_end_early(model):
         return text(tokens)
 
     assert generate(model, PROMPTS[:1], new, stop=stop, decode=counted) == stopped[:1]
-    assert max(looked) <= STOP_CHUNK  # nothing was drawn after the chunk in which the row ended
+    assert max(looked) <= 2 * chunk  # nothing was drawn after the chunk in which the row ended
 
 
 def test_until_stop_by_hand():
@@ -157,31 +197,36 @@ def test_until_stop_by_hand():
 
 
 def test_penalties_by_hand():
-    logits = jnp.asarray([[2.0, -2.0, 1.0, 4.0], [2.0, -2.0, 1.0, 4.0]])
-    history = jnp.asarray([[-1, 0, 1, 0, -1], [2, 2, 3, 2, -1]])
-    got = penalize(logits, history, 4, Sampling(repetition_penalty=2.0))
+    logits = np.asarray([[2.0, -2.0, 1.0, 4.0], [2.0, -2.0, 1.0, 4.0]], np.float32)
+    history = np.asarray([[-1, 0, 1, 0, -1], [2, 2, 3, 2, -1]])
+
+    @jax.jit
+    def penalized(logits, history):
+        sizes = {size: penalize(logits, history, 4, Sampling(no_repeat_ngram=size)) for size in (1, 2, 3, 9)}
+        banned = {size: jnp.isneginf(values) for size, values in sizes.items()}
+        taken = jnp.isneginf(without(logits, jnp.asarray([-1, 2])))
+        return penalize(logits, history, 4, Sampling(repetition_penalty=2.0)), banned, taken
+
+    got, banned, taken = penalized(logits, history)
     np.testing.assert_allclose(got, [[1.0, -4.0, 1.0, 4.0], [2.0, -2.0, 0.5, 2.0]])
-    banned = lambda size: jnp.isneginf(penalize(logits, history, 4, Sampling(no_repeat_ngram=size))).tolist()  # noqa: E731
-    assert banned(1) == [[True, True, False, False], [False, False, True, True]]
-    assert banned(2) == [[False, True, False, False], [False, False, True, True]]
-    assert banned(3) == [[False] * 4, [False] * 4]
-    assert banned(9) == [[False] * 4] * 2
-    assert jnp.isneginf(without(logits, jnp.asarray([-1, 2]))).tolist() == [[False, False, True, False]] * 2
+    assert banned[1].tolist() == [[True, True, False, False], [False, False, True, True]]
+    assert banned[2].tolist() == [[False, True, False, False], [False, False, True, True]]
+    assert banned[3].tolist() == [[False] * 4, [False] * 4]
+    assert banned[9].tolist() == [[False] * 4] * 2
+    assert taken.tolist() == [[False, False, True, False]] * 2
 
 
 def test_min_p_by_hand():
-    logits = jnp.log(jnp.asarray([[0.2, 0.5, 0.3]]))
-    kept = lambda p: np.isfinite(restrict(logits, Sampling(1.0, min_p=p)))[0].tolist()  # noqa: E731
-    assert kept(0.3) == [True, True, True]
-    assert kept(0.5) == [False, True, True]
-    assert kept(0.7) == [False, True, False]
-    assert kept(1.0) == [False, True, False]
+    logits = np.log(np.asarray([[0.2, 0.5, 0.3]], np.float32))
+    rules = [Sampling(1.0, min_p=p) for p in (0.3, 0.5, 0.7, 1.0)]
+    kept = np.isfinite(jax.jit(lambda logits: [restrict(logits, rule) for rule in rules])(logits))[:, 0]
+    assert kept.tolist() == [[True, True, True], [False, True, True], [False, True, False], [False, True, False]]
 
 
 def test_beams_of_one_are_greedy_and_rows_do_not_meet(model):
     assert generate(model, PROMPTS, 9, beam_search=BeamSearch(1)) == generate(model, PROMPTS, 9)
     together = generate(model, PROMPTS, 9, beam_search=BeamSearch(3))
-    assert together == [generate(model, [prompt], 9, beam_search=BeamSearch(3))[0] for prompt in PROMPTS]
+    assert together == [alone(model, prompt, 9, beam_search=BeamSearch(3)) for prompt in PROMPTS]
 
     def log_p(rows):
         return score(model, PROMPTS, rows).log_probs
@@ -190,33 +235,33 @@ def test_beams_of_one_are_greedy_and_rows_do_not_meet(model):
 
 
 def test_a_second_search_of_the_bucket_compiles_nothing(model):
-    generate(model, PROMPTS[:2], 9, beam_search=BeamSearch(2), eos_id=1)
+    generate(model, PROMPTS, 9, beam_search=BeamSearch(3), eos_id=1)
     programs = (beam_module._prefill, beam_module._continue)
     before = [program._cache_size() for program in programs]
     for penalty, early in ((0.5, True), (2.0, "never")):
-        generate(model, PROMPTS[3:] * 2, 12, beam_search=BeamSearch(2, penalty, early), eos_id=2)
+        generate(model, PROMPTS[3:] * 3, 12, beam_search=BeamSearch(3, penalty, early), eos_id=2)
     assert [program._cache_size() for program in programs] == before
 
 
 def test_a_second_batch_of_the_bucket_compiles_nothing(model, translator):
     answers = prepare(translator)
-    generate(model, PROMPTS[:2], 9, stop="x", decode=text)
-    generate(answers, PROMPTS[:2], 9, decoder_start_id=0)
+    generate(model, PROMPTS, 9, stop="x", decode=text)
+    generate(answers, PROMPTS, 9, decoder_start_id=0)
     before = [program._cache_size() for program in (_prefill, _continue)]
-    generate(model, PROMPTS[1:2] * 2, 13, stop=["yy", "z"], decode=text, eos_id=7)
-    generate(model, [[1], [2] * 16], 13)
-    generate(answers, [[1], [2] * 16], 13, decoder_start_id=3)
+    generate(model, PROMPTS[1:2] * 4, 13, stop=["yy", "z"], decode=text, eos_id=7)
+    generate(model, [[1], [2] * 16, [3]], 13)
+    generate(answers, [[1], [2] * 16, [3]], 13, decoder_start_id=3)
     assert [program._cache_size() for program in (_prefill, _continue)] == before
 
 
 def test_bidirectional_prompts_equal_the_uncached_forward(model):
     drawn = generate(model, PROMPTS, 6, bidirectional_prompts=True)
     assert drawn != generate(model, PROMPTS, 6)
-    for prompt, row in zip(PROMPTS, drawn):
-        whole = jnp.asarray([[*prompt, *row]])
-        prefix = (jnp.arange(whole.shape[1]) < len(prompt)).astype(jnp.int32)[None]
-        logits = model.head.logits(model(whole, causal_attention=prefix))[0, len(prompt) - 1 : -1]
-        assert jnp.argmax(logits, axis=-1).tolist() == row
+    tokens, _ = padded([[*prompt, *row] for prompt, row in zip(PROMPTS, drawn)], 32)
+    _, prefix = padded(PROMPTS, 32)
+    log_p = forward(model, tokens=tokens, causal_attention=prefix)[1]
+    for prompt, row, values in zip(PROMPTS, drawn, log_p):
+        assert values[len(prompt) - 1 :][:6].argmax(axis=-1).tolist() == row
 
 
 def two_dimensional(row):
@@ -227,6 +272,12 @@ def two_dimensional(row):
     return {"positions": np.stack([first, second], -1), "causal_attention": (second == 0).astype(int)}
 
 
+def in_one_dimension(row):
+    """Usual positions and a causal prompt, in the form of `two_dimensional`."""
+    places = np.arange(len(row))
+    return {"positions": np.stack([places, np.zeros_like(places)], -1), "causal_attention": np.zeros_like(places)}
+
+
 def test_inputs_of_one_prompt_reach_prefill_and_steps():
     rope = RopeSpec(two_dimensional=True)
     config = decoder_config()
@@ -235,16 +286,19 @@ def test_inputs_of_one_prompt_reach_prefill_and_steps():
     glm = prepare(build(dataclasses.replace(config, segments=(LayerGroup((layer,), 2),)), 3))
     drawn = generate(glm, PROMPTS, 6, inputs=two_dimensional)
     scores = score(glm, PROMPTS, drawn, row_inputs=two_dimensional).log_probs
-    for prompt, row, got in zip(PROMPTS, drawn, scores):
-        whole, given = [*prompt, *row], two_dimensional(prompt)
-        positions = continued(given["positions"], len(whole))
-        prefix = np.zeros(len(whole), int)
-        prefix[: len(prompt)] = given["causal_attention"]
-        hidden = glm(jnp.asarray([whole]), positions=positions[None], causal_attention=jnp.asarray(prefix)[None])
-        log_p = jax.nn.log_softmax(glm.head.logits(hidden)[0, len(prompt) - 1 : -1, :50])
-        assert jnp.argmax(log_p, axis=-1).tolist() == row
-        assert got == pytest.approx(float(log_p[jnp.arange(6), jnp.asarray(row)].sum()), abs=1e-4)
-    assert drawn != generate(glm, PROMPTS, 6)
+    tokens, _ = padded([[*prompt, *row] for prompt, row in zip(PROMPTS, drawn)], 32)
+    positions, prefix = np.zeros((4, 32, 2), np.int32), np.zeros((4, 32), np.int32)
+    for index, given in enumerate(map(two_dimensional, PROMPTS)):
+        positions[index] = continued(given["positions"], 32)
+        prefix[index, : len(PROMPTS[index])] = given["causal_attention"]
+    log_p = forward(glm, tokens=tokens, positions=positions, causal_attention=prefix)[1]
+    for prompt, row, got, values in zip(PROMPTS, drawn, scores, log_p):
+        predicted = values[len(prompt) - 1 :][:6]
+        assert predicted.argmax(axis=-1).tolist() == row
+        assert got == pytest.approx(float(predicted[np.arange(6), row].sum()), abs=1e-4)
+    plain = score(glm, PROMPTS, drawn, row_inputs=in_one_dimension).log_probs  # the same programs, other inputs
+    assert np.abs(plain - scores).max() > 1e-4
+    assert drawn != generate(glm, PROMPTS, 6, inputs=in_one_dimension)
 
 
 def test_positions_go_on_in_the_last_column():
@@ -256,12 +310,18 @@ def test_positions_go_on_in_the_last_column():
     assert batch.positions[0, -3:].tolist() == [0, 2, 3]
 
 
-def test_bfloat16_caches_generate(model):
-    config = decoder_config()
-    half = prepare(build(config, 1, DtypePolicy(compute="bfloat16")))
+def test_bfloat16_caches_generate():
+    config = decoder_config(layers=1)
+    half = prepare(shared(config, 1, DtypePolicy(compute="bfloat16")))
     assert kv.empty(config, half.policy, 1, 4).layers[0][0].dtype == jnp.bfloat16
-    assert generate(half, PROMPTS, 5) == [generate(half, [prompt], 5)[0] for prompt in PROMPTS]
-    generate(half, PROMPTS, 5, beam_search=BeamSearch(2))
+    assert generate(half, PROMPTS, 5) == [alone(half, prompt, 5) for prompt in PROMPTS]
+
+
+@pytest.mark.slow
+def test_bfloat16_caches_are_searched():
+    half = prepare(shared(decoder_config(layers=1), 1, DtypePolicy(compute="bfloat16")))
+    rows = generate(half, PROMPTS, 5, beam_search=BeamSearch(2))
+    assert rows == [alone(half, prompt, 5, beam_search=BeamSearch(2)) for prompt in PROMPTS]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -339,10 +399,10 @@ def test_a_table_of_positions_has_an_end():
     layer = config.layers[0]
     layer = dataclasses.replace(layer, attention=dataclasses.replace(layer.attention, rope=None))
     config = dataclasses.replace(config, embedding=learned, segments=(LayerGroup((layer,), 1),))
-    gpt = build(config, 0)
-    assert len(generate(gpt, [[1] * 17], 4)[0]) == 4
+    gpt = shared(config, 0)
+    assert len(generate(gpt, [[1] * 16], 5)[0]) == 5
     with pytest.raises(UserError, match="20 positions"):
-        generate(gpt, [[1] * 17], 5)
+        generate(gpt, [[1] * 16], 6)
 
 
 @pytest.mark.parametrize("values", [{"min_p": 1.5}, {"repetition_penalty": 0.0}, {"no_repeat_ngram": -1}])
@@ -393,6 +453,6 @@ def test_numbers_that_make_no_sense_are_refused(build, message):
     ],
 )
 def test_options_of_generate_that_make_no_sense_are_refused(options, message):
-    model = build(llama(32, 16, 1, 2), 0)
+    model = shared(llama(32, 16, 1, 2), 0)
     with pytest.raises(UserError, match=message):
         generate(model, [[3, 4]], **{"max_new_tokens": 3, "decode": str, **options})

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from t5x_style.huggingface import registry
+from t5x_style.checkpoints import parameters
+from t5x_style.huggingface import load, registry
 
 LLAMA = {
     "model_type": "llama",
@@ -66,6 +67,16 @@ def tensors_of(settings, dtype="float32"):
     random = np.random.default_rng(0)
     rules = family.weight_map(family.from_config(settings)).rules()
     return {rule.theirs: random.normal(size=rule.layout.theirs).astype(dtype) for rule, _ in rules}
+
+
+def drawn(config):
+    """Parameters as training keeps them, drawn by NumPy: nothing is compiled."""
+    random = np.random.default_rng(0)
+    values = {
+        path: np.ones(leaf.shape) if path.endswith("/scale") else 0.2 * random.normal(size=leaf.shape)
+        for path, leaf in load.abstract_parameters(config).items()
+    }
+    return parameters.nested({path: value.astype(np.float32) for path, value in values.items()})
 
 
 def write_folder(folder, settings, tensors, shards=1):

@@ -10,7 +10,6 @@ import pytest
 import safetensors.numpy
 from orbax import checkpoint as ocp
 
-from t5x_style import models
 from t5x_style.checkpoints import parameters
 from t5x_style.errors import UserError
 from t5x_style.huggingface import __main__ as commands
@@ -21,6 +20,7 @@ from t5x_style.huggingface.import_model import import_model
 from t5x_style.huggingface.weights import checkpoint_arrays
 from t5x_style.models import serialization
 from t5x_style.models.specs import MoeSpec, PositionSpec
+from tests.huggingface.conftest import drawn
 
 NAMES = ["llama", "gpt2", "mixtral", "t5", "bert"]
 
@@ -33,14 +33,13 @@ def native(folder, config, dtype="float32"):
     """A MODEL_DIR as training writes it."""
     (folder / "checkpoints" / "7").mkdir(parents=True)
     (folder / "model.json").write_text(serialization.to_json(config))
-    params = parameters.split(models.build(config, 0))[2]
-    params = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
+    params = jax.tree.map(lambda leaf: leaf.astype(dtype), drawn(config))
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(folder.absolute() / "checkpoints" / "7" / "params", params)
     return parameters.flat(params)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", NAMES)
 def test_import_export_import(make_folder, tmp_path, name, dtype):
     source = make_folder(name, dtype=dtype, **{"dtype_of_file": dtype})
@@ -60,7 +59,7 @@ def test_import_export_import(make_folder, tmp_path, name, dtype):
         np.testing.assert_array_equal(ours.open(path)[()], again.open(path)[()], err_msg=path)
 
 
-@pytest.mark.parametrize("name", ["llama", "mixtral"])
+@pytest.mark.parametrize("name", [pytest.param("llama", marks=pytest.mark.slow), "mixtral"])
 def test_shards_of_any_size_are_the_same_weights(make_folder, tmp_path, name):
     source = make_folder(name)
     import_model(source, tmp_path / "model")
@@ -119,7 +118,7 @@ def test_older_key_of_the_dtype_is_kept(make_folder, tmp_path):
     assert "dtype" not in found
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", [pytest.param("float32", marks=pytest.mark.slow), "bfloat16"])
 def test_a_model_that_training_wrote(tmp_path, dtype):
     config = dataclasses.replace(small_llama(), scan=False, remat="none", vocab_multiple=16)
     params = native(tmp_path / "model", config, dtype)

@@ -112,7 +112,7 @@ def test_a_folder_gives_the_logits_and_tokens_of_the_reference(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(dict(case.settings)))
     loaded = t5x_style.load_model(tmp_path)
     rows = [[5, 6, 28, 10, 50, 51], [3, 43, 4, 10]]
-    found = loaded.logits(rows)
+    found = np.asarray(loaded.logits(rows))
     for row, logits in zip(rows, found):
         expected = case.reference(case.settings, tensors, np.array([row]))[0]
         np.testing.assert_allclose(logits[: len(row)], expected, atol=2e-4, rtol=2e-4)

@@ -1,9 +1,15 @@
 """Small configurations shared by the model tests."""
 
 import dataclasses
+import functools
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
+from flax import nnx
 
+from t5x_style.models import abstract
 from t5x_style.models import specs as parts
 
 
@@ -17,6 +23,35 @@ def small_config(**changes):
     settings = {"vocab_size": 61, "vocab_multiple": 16, "embed_dim": 32, "remat": "none", "scan": False}
     settings["segments"] = (parts.LayerGroup((layer,), 3),)
     return parts.DecoderConfig(**{**settings, **changes})
+
+
+def jitted(function):
+    """`function(model, *arrays)` with NumPy results, compiled as one program a model and the arrays' shapes.
+
+    Called outside jit, a model compiles one program a kernel and shape, some hundred in all.
+    """
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def program(graphdef, state, *arrays, **named):
+        return function(nnx.merge(graphdef, state), *arrays, **named)
+
+    return lambda model, *arrays, **named: jax.tree.map(np.asarray, program(*nnx.split(model), *arrays, **named))
+
+
+@functools.cache
+def filled(config, seed=0, stddev=0.3, policy=parts.FLOAT32):
+    """A model of normal numbers from NumPy, biases too, norms' scales about 1: nothing is compiled to make it.
+
+    For tests that ask how a model computes and not how it begins; all who ask for it share it.
+    """
+    random = np.random.default_rng(seed)
+
+    def numbers(path, leaf):
+        middle = float("scale" in jax.tree_util.keystr(path))
+        return jnp.asarray((middle + stddev * random.normal(size=leaf.shape)).astype(leaf.dtype))
+
+    graphdef, state = nnx.split(abstract(config, policy))
+    return nnx.merge(graphdef, jax.tree_util.tree_map_with_path(numbers, state))
 
 
 @pytest.fixture

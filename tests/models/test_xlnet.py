@@ -15,32 +15,46 @@ from flax import nnx
 
 from t5x_style.decoding import BeamSearch, generate
 from t5x_style.errors import UserError
-from t5x_style.models import build
+from t5x_style.models import abstract
 from t5x_style.models import specs as parts
 from t5x_style.models.permutation import permutation_inputs
 from tests.models import execution_checks as checks
 from tests.models import stream_checks as streams
+from tests.models.conftest import filled, jitted
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LENGTH = 12
 
 
+ordered = jax.jit(permutation_inputs, static_argnames="visible_context")
+
+
 @pytest.fixture(scope="module")
 def model():
-    return build(streams.xlnet(), 1)
+    return filled(streams.xlnet(), 1)
 
 
 def drawn(rows=2, length=LENGTH, seed=0):
     return np.random.default_rng(seed).integers(0, checks.VOCAB, (rows, length))
 
 
+def orders():
+    return np.stack([np.random.default_rng(row).permutation(LENGTH) for row in range(2)])
+
+
+def blind_with_the_mean(model):
+    """The same weights where a position that sees nothing gets the mean."""
+    return nnx.merge(nnx.split(abstract(dataclasses.replace(model.config, blind="mean")))[0], nnx.state(model))
+
+
 def test_the_worked_example_of_permutation_inputs():
-    mask, mapping = permutation_inputs([[2, 1, 3, 0]], [[3, 0]])
+    order, targets = np.array([[2, 1, 3, 0]]), np.array([[3, 0]])
+    mask, mapping = ordered(order, targets)
     assert mask.tolist() == [[[1, 0, 0, 0], [1, 1, 0, 1], [1, 1, 1, 1], [1, 0, 0, 1]]]
     assert mapping.tolist() == [[[0, 0, 0, 1], [1, 0, 0, 0]]]
-    mask, _ = permutation_inputs([[2, 1, 3, 0]], [[3, 0]], visible_context=True)
+    mask, _ = ordered(order, targets, visible_context=True)
     assert mask.tolist() == [[[1, 0, 0, 0], [1, 0, 0, 1], [1, 0, 0, 1], [1, 0, 0, 1]]]
-    assert permutation_inputs([[0, 1]], [[-1, 1]])[1].tolist() == [[[0, 0], [0, 1]]]
+    assert ordered(np.array([[0, 1]]), np.array([[-1, 1]]))[1].tolist() == [[[0, 0], [0, 1]]]
 
 
 def test_permutation_inputs_refuses_other_shapes():
@@ -48,77 +62,89 @@ def test_permutation_inputs_refuses_other_shapes():
         permutation_inputs(np.arange(3), [[1, 2]])
 
 
+@jitted
+def both_streams(model, tokens, mask, mapping, ids, types):
+    """(content, predicted)."""
+    inputs = {"segment_ids": ids, "token_types": types, "permutation_mask": mask}
+    return model(tokens, **inputs), model(tokens, target_mapping=mapping, **inputs)
+
+
 @pytest.mark.parametrize("visible", [False, True])
 def test_a_prediction_depends_on_what_comes_before_it_in_the_order_and_on_nothing_else(model, visible):
-    tokens, order = drawn(rows=1), np.random.default_rng(1).permutation(LENGTH)[None]
-    targets = order[:, 5:] if visible else order
-    mask, mapping = permutation_inputs(order, targets, visible_context=visible)
+    tokens, order = drawn(), orders()
+    targets = order.copy()
+    targets[:, : 5 if visible else 0] = -1  # which predicts nothing
+    mask, mapping = ordered(order, targets, visible_context=visible)
+    ones = np.ones_like(tokens)
 
     def predicted(tokens):
-        return np.asarray(model(jnp.asarray(tokens), permutation_mask=mask, target_mapping=mapping))[0]
+        return both_streams(model, tokens, mask, mapping, ones, 0 * ones)[1]
 
-    before, rank = predicted(tokens), np.argsort(order[0])
+    before, rank = predicted(tokens), np.argsort(order, axis=1)
     for position in range(LENGTH):
         changed = tokens.copy()
-        changed[0, position] = (tokens[0, position] + 7) % checks.VOCAB
+        changed[:, position] = (tokens[:, position] + 7) % checks.VOCAB
         differs = (predicted(changed) != before).any(-1)
-        for number, target in enumerate(targets[0]):
-            assert differs[number] == (rank[position] < rank[target]), (position, target)
+        for row, number in np.argwhere(targets >= 0):
+            target = targets[row, number]
+            assert differs[row, number] == (rank[row, position] < rank[row, target]), (row, position, target)
+
+
+def test_a_prediction_needs_neither_documents_nor_types(model):
+    """Where all tokens are of one document and types are not looked at, only the permutation decides."""
+    tokens, order = drawn(), orders()
+    mask, mapping = ordered(order, order)
+    read = jitted(lambda model, *x: model(x[0], permutation_mask=x[1], target_mapping=x[2]))
+    before, first = read(model, tokens, mask, mapping), order[:, :1]
+    changed = tokens.copy()
+    np.put_along_axis(changed, first, (np.take_along_axis(tokens, first, axis=1) + 7) % checks.VOCAB, axis=1)
+    differs = (read(model, changed, mask, mapping) != before).any(-1)
+    assert differs.tolist() == [[False] + [True] * (LENGTH - 1)] * 2
 
 
 def test_packed_documents_and_padding_never_see_each_other(model):
     ids = np.array([[1] * 5 + [2] * 4 + [0] * 3] * 2)
-    order = np.stack([np.random.default_rng(row).permutation(LENGTH) for row in range(2)])
-    mask, mapping = permutation_inputs(order, order)
-    tokens, types = drawn(), drawn(seed=3) % 2
-    inputs = {"segment_ids": jnp.asarray(ids), "token_types": jnp.asarray(types), "permutation_mask": mask}
-
-    def states(tokens, blind):
-        config = dataclasses.replace(model.config, blind=blind)
-        graphdef, _ = nnx.split(build(config, 1))
-        same = nnx.merge(graphdef, nnx.state(model))
-        content = np.asarray(same(jnp.asarray(tokens), **inputs))
-        return content, np.asarray(same(jnp.asarray(tokens), target_mapping=mapping, **inputs))
-
-    for blind in ("zero", "mean"):
-        before = states(tokens, blind)
+    order, tokens, types = orders(), drawn(), drawn(seed=3) % 2
+    mask, mapping = ordered(order, order)
+    of_target = np.take_along_axis(ids, order, axis=1)
+    for way in (model, blind_with_the_mean(model)):
+        before = both_streams(way, tokens, mask, mapping, ids, types)
         for document in (0, 1, 2):
             other = np.where(ids == document, (tokens + 11) % checks.VOCAB, tokens)
-            after = states(other, blind)
+            after = both_streams(way, other, mask, mapping, ids, types)
             kept = ids != document
             np.testing.assert_array_equal(after[0][kept], before[0][kept])
             assert (after[0][~kept] != before[0][~kept]).any()
-            of_target = np.take_along_axis(ids, order, axis=1)
             np.testing.assert_array_equal(after[1][of_target != document], before[1][of_target != document])
 
 
 def test_a_packed_document_equals_the_document_alone(model):
-    tokens = drawn(rows=1)
-    ids = jnp.asarray([[1] * 5 + [2] * 7])
-    packed = model(jnp.asarray(tokens), segment_ids=ids)
-    np.testing.assert_allclose(packed[:, 5:], model(jnp.asarray(tokens[:, 5:])), atol=2e-5)
+    read = jitted(lambda model, tokens, ids: (model(tokens, segment_ids=ids)[:, 5:], model(tokens[:, 5:])))
+    packed, alone = read(model, drawn(rows=1), np.array([[1] * 5 + [2] * 7]))
+    np.testing.assert_allclose(packed, alone, atol=2e-5)
 
 
 def test_blind_positions_see_nothing_or_the_mean(model):
-    tokens = jnp.asarray(drawn(rows=1))
-    hidden = jnp.ones((1, LENGTH, LENGTH))
-    mapping = jnp.eye(LENGTH)[None, :1]
-    mean = nnx.merge(nnx.split(build(dataclasses.replace(model.config, blind="mean"), 1))[0], nnx.state(model))
-    zero = model(tokens, permutation_mask=hidden, target_mapping=mapping)
-    other = jnp.flip(tokens, axis=1)
-    assert jnp.array_equal(zero, model(other, permutation_mask=hidden, target_mapping=mapping))
-    seen = mean(tokens, permutation_mask=hidden, target_mapping=mapping)
-    assert float(jnp.abs(seen - zero).max()) > 1e-3
+    tokens = drawn()
+    ones, hidden = np.ones_like(tokens), np.ones((2, LENGTH, LENGTH), np.int32)
+    mapping = np.broadcast_to(np.eye(LENGTH, dtype=np.float32), hidden.shape)
+
+    def predicted(model, tokens):
+        return both_streams(model, tokens, hidden, mapping, ones, 0 * ones)[1]
+
+    zero = predicted(model, tokens)
+    assert np.array_equal(zero, predicted(model, np.flip(tokens, axis=1)))
+    assert float(np.abs(predicted(blind_with_the_mean(model), tokens) - zero).max()) > 1e-3
 
 
 def test_empty_slots_of_a_memory_change_nothing():
-    config = streams.xlnet(memory_length=17, reuse_length=9)
-    model = build(config, 1)
+    model = filled(streams.xlnet(memory_length=17, reuse_length=9), 1)
+    read = jitted(lambda model, tokens, memories: model(tokens, memories=memories))
     results = []
     for slots in (None, 0):
         memories, found = model.empty_memories(2, slots), []
         for seed in range(4):
-            hidden, memories = model(jnp.asarray(drawn(seed=seed)), memories=memories)
+            hidden, memories = read(model, drawn(seed=seed), memories)
             found.append(hidden)
         assert memories.hidden.shape == (3, 2, 17, checks.WIDTH)
         results.append(found)
@@ -131,78 +157,100 @@ def test_a_document_goes_on_in_the_memory_and_another_does_not_see_it(model):
     first, second = drawn(seed=1), drawn(seed=2)
     ids = np.array([[1] * 6 + [2] * 6] * 2)
 
-    def after(first, last_ids):
-        _, memories = model(jnp.asarray(first), segment_ids=jnp.asarray(ids), memories=model.empty_memories(2))
-        return model(jnp.asarray(second), segment_ids=jnp.asarray(last_ids), memories=memories)[0]
+    @jitted
+    def read(model, first, last_ids):
+        _, memories = model(first, segment_ids=ids, memories=model.empty_memories(2))
+        return model(second, segment_ids=last_ids, memories=memories)[0], model(second)
+
+    def after(first, last_id):
+        return read(model, first, 0 * ids + last_id)[0]
 
     changed = np.where(ids == 1, (first + 5) % checks.VOCAB, first)
-    np.testing.assert_array_equal(after(changed, 0 * ids + 2), after(first, 0 * ids + 2))
-    np.testing.assert_array_equal(after(first, 0 * ids + 3), after(changed, 0 * ids + 3))
-    assert (np.asarray(after(first, 0 * ids + 1)) != np.asarray(after(changed, 0 * ids + 1))).any()
-    np.testing.assert_allclose(after(first, 0 * ids + 3), model(jnp.asarray(second)), atol=2e-5)
+    np.testing.assert_array_equal(after(changed, 2), after(first, 2))
+    np.testing.assert_array_equal(after(first, 3), after(changed, 3))
+    assert (after(first, 1) != after(changed, 1)).any()
+    np.testing.assert_allclose(*read(model, first, 0 * ids + 3), atol=2e-5)
 
 
 def test_no_gradient_flows_into_memories(model):
-    graphdef, state = nnx.split(model)
-    tokens = jnp.asarray(drawn())
+    @jitted
+    def gradients(model, tokens, memories):
+        graphdef, state = nnx.split(model)
 
-    def value(memories):
-        hidden, after = nnx.merge(graphdef, state)(tokens, memories=memories)
-        return jnp.sum(after.hidden**2), hidden
+        def value(given, state):
+            after = nnx.merge(graphdef, state)(tokens, memories=dataclasses.replace(memories, hidden=given))[1]
+            return jnp.sum(after.hidden**2)
 
-    memories = model.empty_memories(2, 5)
-    gradient = jax.grad(lambda given: value(dataclasses.replace(memories, hidden=given))[0])(memories.hidden)
-    assert float(jnp.abs(gradient).max()) == 0
+        return jax.grad(value)(memories.hidden, state)
+
+    assert float(np.abs(gradients(model, drawn(), model.empty_memories(2, 5))).max()) == 0
 
 
 def test_half_a_batch_runs_backwards():
     config = streams.xlnet(bidirectional_data=True)
-    both, forward = build(config, 1), build(dataclasses.replace(config, bidirectional_data=False), 1)
+    both, forward = filled(config, 1), filled(dataclasses.replace(config, bidirectional_data=False), 1)
     tokens = drawn(rows=4)
-    found = np.asarray(both(jnp.asarray(tokens)))
-    np.testing.assert_allclose(found[:2], forward(jnp.asarray(tokens[:2])), atol=2e-5)
-    turned = np.asarray(forward(jnp.asarray(tokens[2:, ::-1])))[:, ::-1]
+    read = jitted(lambda model, tokens: model(tokens))
+    found = read(both, tokens)
+    np.testing.assert_allclose(found[:2], read(forward, tokens[:2]), atol=2e-5)
+    turned = read(forward, tokens[2:, ::-1])[:, ::-1]
     np.testing.assert_allclose(found[2:], turned, atol=2e-5)
     with pytest.raises(UserError, match="3 rows cannot be halved"):
-        both(jnp.asarray(tokens[:3]))
+        both(tokens[:3])
     with pytest.raises(UserError, match="bidirectional_data is for pretraining"):
         generate(both, [[1, 2]], 3)
 
 
-def test_scan_and_remat_change_nothing():
-    config = streams.xlnet()
-    expected = streams.result(checks.run_as(config, False, "none"))
+def result(scan, remat):
+    """As stream_checks.result, of two layers."""
+    config = dataclasses.replace(streams.xlnet(), segments=(parts.LayerGroup(streams.xlnet().layers[:1], 2),))
+    graphdef, state = nnx.split(filled(checks.run_as(config, scan, remat), 1))
+    (_, logits), gradient = jax.jit(streams.value_and_gradient(graphdef))(state, *checks.arrays())
+    return np.asarray(logits), [np.asarray(leaf) for leaf in jax.tree.leaves(gradient)]
+
+
+@pytest.mark.parametrize(
+    ("scan", "remat"),
+    [pytest.param(True, "full", id="scan-full"), pytest.param(False, "dots", id="dots", marks=pytest.mark.slow)],
+)
+def test_scan_and_remat_change_nothing(scan, remat):
+    expected = result(False, "none")
     assert np.abs(expected[0]).max() > 0.5
-    for scan, remat in ((True, "full"), (False, "dots")):
-        logits, gradients = checks.differences(streams.result(checks.run_as(config, scan, remat)), expected)
-        assert logits < 1e-4
-        assert gradients < 2e-4
+    logits, gradients = checks.differences(result(scan, remat), expected)
+    assert logits < 1e-4
+    assert gradients < 2e-4
 
 
 def test_several_segments_and_shared_layers_read_their_own_memories():
     layer = streams.xlnet().layers[0]
-    config = streams.xlnet()
     segments = (parts.LayerGroup((layer, layer), 2), parts.LayerGroup((layer,), 2, shared=True))
-    model = build(dataclasses.replace(config, segments=segments, scan=False), 1)
-    scanned = nnx.merge(nnx.split(build(dataclasses.replace(model.config, scan=True), 1))[0], nnx.state(model))
-    tokens = jnp.asarray(drawn())
-    results = []
-    for way in (model, scanned):
-        _, memories = way(tokens, memories=way.empty_memories(2, 3))
-        assert memories.hidden.shape == (6, 2, 3 + LENGTH, checks.WIDTH)
-        results.append(memories.hidden)
+    model = filled(dataclasses.replace(streams.xlnet(), segments=segments, scan=False), 1)
+    scanned = nnx.merge(nnx.split(abstract(dataclasses.replace(model.config, scan=True)))[0], nnx.state(model))
+    read = jitted(lambda model, tokens: model(tokens, memories=model.empty_memories(2, 3))[1].hidden)
+    results = [read(way, drawn()) for way in (model, scanned)]
+    assert results[0].shape == (6, 2, 3 + LENGTH, checks.WIDTH)
     np.testing.assert_allclose(*results, atol=2e-5)
 
 
+def prompts():
+    return [drawn(1, size, size)[0].tolist() for size in (3, 15, 9)]
+
+
 def test_generation_does_not_depend_on_the_batch(model):
-    prompts = [drawn(1, size, size)[0].tolist() for size in (3, 15, 9)]
-    together = generate(model, prompts, 8)
-    assert together == [generate(model, [prompt], 8)[0] for prompt in prompts]
-    searched = generate(model, prompts, 6, beam_search=BeamSearch(3))
-    assert searched[1:] == generate(model, prompts[1:], 6, beam_search=BeamSearch(3))
+    together = generate(model, prompts(), 8)
+    assert together[0] == generate(model, prompts()[:1], 8)[0]
+    searched = generate(model, prompts(), 6, beam_search=BeamSearch(3))
     assert searched != [row[:6] for row in together]
     with pytest.raises(UserError, match="bidirectional_prompts"):
-        generate(model, prompts, 2, bidirectional_prompts=True)
+        generate(model, prompts(), 2, bidirectional_prompts=True)
+
+
+@pytest.mark.slow
+def test_generation_of_every_prompt_alone(model):
+    assert generate(model, prompts(), 8) == [generate(model, [prompt], 8)[0] for prompt in prompts()]
+    searched = generate(model, prompts(), 6, beam_search=BeamSearch(3))
+    for some in (prompts()[:1], prompts()[1:]):
+        assert generate(model, some, 6, beam_search=BeamSearch(3)) == [searched[prompts().index(row)] for row in some]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The decoder: execution choices change nothing, packed documents never leak, options have their effect."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -11,14 +12,33 @@ from flax import nnx
 from t5x_style.models import DtypePolicy, abstract, build, flops_per_token, parameter_count
 from t5x_style.models import specs as parts
 from t5x_style.models.presets.llama import llama
+from tests import built
+from tests.models.execution_checks import drawn
+
+SHORT = (1, 20)  # of every test that runs outside jit: its kernels are compiled once for all
 
 
 def tokens_of(config, shape=(2, 70), seed=0):
     return jnp.asarray(np.random.default_rng(seed).integers(0, config.vocab_size, shape))
 
 
-def logits_and_gradient(model, tokens, **inputs):
-    graphdef, state = nnx.split(model)
+def one_layer(make_config, **changes):
+    layers = make_config(**changes).layers[:1]
+    return make_config(**changes, segments=(parts.LayerGroup(layers, 1),))
+
+
+@jax.jit
+def hidden_of(model, tokens, **inputs):
+    return model(tokens, **inputs)
+
+
+@functools.cache
+def logits_and_gradient(config):
+    """Of packed documents, as NumPy arrays."""
+    state = nnx.state(built.shared(dataclasses.replace(config, scan=False, remat="none"), 3))
+    graphdef = nnx.graphdef(abstract(config))
+    tokens = tokens_of(config)
+    inputs = {"segment_ids": jnp.asarray(np.repeat([[1] * 40 + [2] * 25 + [0] * 5], 2, axis=0))}
 
     def loss(state):
         model = nnx.merge(graphdef, state)
@@ -26,7 +46,10 @@ def logits_and_gradient(model, tokens, **inputs):
         return jnp.sum(jnp.sin(logits)), logits
 
     gradient, logits = jax.jit(jax.grad(loss, has_aux=True))(state)
-    return logits, gradient
+    return np.asarray(logits), [np.asarray(leaf) for leaf in jax.tree.leaves(gradient)]
+
+
+FAST_WAYS = {(True, "dots"), (False, "full")}
 
 
 def mixed_config(make_config):
@@ -41,31 +64,40 @@ def mixed_config(make_config):
     return make_config(segments=segments)
 
 
-@pytest.mark.parametrize("remat", ["none", "full", "dots"])
-@pytest.mark.parametrize("scan", [True, False])
+@pytest.mark.parametrize(
+    ("scan", "remat"),
+    [
+        pytest.param(scan, remat, id=f"{scan}-{remat}", marks=() if (scan, remat) in FAST_WAYS else pytest.mark.slow)
+        for scan in (True, False)
+        for remat in ("none", "full", "dots")
+        if scan or remat != "none"  # that one is what the others are compared with
+    ],
+)
 def test_scan_and_remat_change_nothing(make_config, scan, remat):
     plain = mixed_config(make_config)
-    config = dataclasses.replace(plain, scan=scan, remat=remat)
-    tokens = tokens_of(plain)
-    segments = jnp.asarray(np.repeat([[1] * 40 + [2] * 25 + [0] * 5], 2, axis=0))
-    expected = logits_and_gradient(build(plain, 3), tokens, segment_ids=segments)
-    ours = logits_and_gradient(build(config, 3), tokens, segment_ids=segments)
+    expected = logits_and_gradient(plain)
+    ours = logits_and_gradient(dataclasses.replace(plain, scan=scan, remat=remat))
     np.testing.assert_allclose(ours[0], expected[0], atol=2e-5)
-    for a, b in zip(jax.tree.leaves(ours[1]), jax.tree.leaves(expected[1])):
+    for a, b in zip(ours[1], expected[1], strict=True):
         np.testing.assert_allclose(a, b, atol=5e-4, rtol=1e-4)
 
 
+# Gradients and `make test`'s share of these: test_packing_exact.py.
+@pytest.mark.slow
 @pytest.mark.parametrize("attention", [{}, {"window": 6}, {"kv_heads": 4}, {"kv_heads": 1}, {"causal": False}])
 @pytest.mark.parametrize("prefix", [False, True])
 def test_packed_documents_do_not_leak_to_the_bit(make_config, attention, prefix):
-    model = build(make_config(attention=attention), 0)
+    model = drawn(make_config(attention=attention), 0)
     segments = jnp.asarray([[1] * 30 + [2] * 33 + [0] * 7])
     positions = jnp.asarray([[*range(30), *range(33), *range(7)]])
     inputs = {"segment_ids": segments, "positions": positions}
     if prefix:
         inputs["causal_attention"] = jnp.asarray([[1] * 10 + [0] * 20 + [1] * 20 + [0] * 20])
-    run = jax.jit(lambda tokens: model(tokens, **inputs))
     first = tokens_of(model.config, (1, 70))
+
+    def run(tokens):
+        return hidden_of(model, tokens, **inputs)
+
     for start, stop in ((0, 30), (30, 63), (63, 70)):
         changed = first.at[:, start:stop].set((first[:, start:stop] + 7) % 61)
         a, b = np.array(run(first)), np.array(run(changed))
@@ -76,24 +108,32 @@ def test_packed_documents_do_not_leak_to_the_bit(make_config, attention, prefix)
 
 
 def test_a_packed_document_equals_the_document_alone(make_config):
-    model = build(make_config(), 0)
+    model = drawn(make_config(scan=True), 0)
     tokens = tokens_of(model.config, (1, 70))
     segments = jnp.asarray([[1] * 30 + [2] * 33 + [0] * 7])
-    packed = model(tokens, segment_ids=segments, positions=jnp.asarray([[*range(30), *range(33), *range(7)]]))
-    np.testing.assert_allclose(packed[:, 30:63], model(tokens[:, 30:63]), atol=1e-5)
+    positions = jnp.asarray([[*range(30), *range(33), *range(7)]])
+    packed = np.asarray(hidden_of(model, tokens, segment_ids=segments, positions=positions))
+    np.testing.assert_allclose(packed[:, 30:63], hidden_of(model, np.asarray(tokens)[:, 30:63]), atol=1e-5)
 
 
 def test_future_tokens_are_invisible_and_prefixes_see_ahead(make_config):
-    model = build(make_config(), 0)
-    tokens = tokens_of(model.config, (1, 20))
-    changed = tokens.at[0, 9].set((tokens[0, 9] + 1) % 61)
-    np.testing.assert_array_equal(model(tokens)[:, :9], model(changed)[:, :9])
+    model = drawn(make_config(scan=True), 0)
+    tokens = np.asarray(tokens_of(model.config, SHORT))
     prefix = jnp.asarray([[1] * 10 + [0] * 10])
-    a, b = (model(t, causal_attention=prefix) for t in (tokens, changed))
-    assert np.all(np.any(np.array(a) != np.array(b), axis=-1))  # position 9 is in the prefix: all see it
-    changed = tokens.at[0, 15].set((tokens[0, 15] + 1) % 61)
-    b = model(changed, causal_attention=prefix)
-    np.testing.assert_array_equal(a[:, :15], b[:, :15])
+
+    def run(position=None, **inputs):
+        changed = tokens + (np.arange(20) == position)
+        return np.asarray(hidden_of(model, changed % 61, **inputs))
+
+    np.testing.assert_array_equal(run()[:, :9], run(9)[:, :9])
+    plain = run(causal_attention=prefix)
+    assert np.all(np.any(plain != run(9, causal_attention=prefix), axis=-1))  # 9 is in the prefix: all see it
+    np.testing.assert_array_equal(plain[:, :15], run(15, causal_attention=prefix)[:, :15])
+
+
+def logits_of(model):
+    """[1, 20, ids], outside jit: most of a variant's kernels are those of the others."""
+    return np.asarray(model.head.logits(model(tokens_of(model.config, SHORT))))
 
 
 def by_name(**options):
@@ -129,10 +169,9 @@ def by_name(**options):
     ids=str,
 )
 def test_every_option_changes_the_logits(make_config, change):
-    tokens = tokens_of(make_config())
-    plain, other = build(make_config(), 0), build(make_config(**change), 0)
-    a, b = (model.head.logits(model(tokens)) for model in (plain, other))
-    assert bool(jnp.all(jnp.isfinite(b)))
+    draw = built.build if "init" in change else drawn  # whose weights do not depend on how they should be drawn
+    a, b = (logits_of(draw(one_layer(make_config, **options), 0)) for options in ({}, change))
+    assert np.isfinite(b).all()
     assert not np.allclose(a, b, atol=1e-4)
 
 
@@ -149,24 +188,24 @@ def test_every_option_changes_the_logits(make_config, change):
 def test_biases_are_parameters_that_act(make_config, change, extra):
     config = make_config(**change)
     assert parameter_count(config) - parameter_count(make_config()) == extra
-    model = build(config, 0)
-    tokens = tokens_of(config)
-    before = model.head.logits(model(tokens))
+    model = drawn(one_layer(make_config, **change), 0)
+    before = logits_of(model)
     for path, leaf in nnx.to_flat_state(nnx.state(model)):
         if "bias" in str(path[-1]):
-            leaf.set_value(leaf.get_value() + jnp.arange(leaf.shape[-1]))
+            leaf.set_value(jnp.asarray(np.asarray(leaf.get_value()) + np.arange(leaf.shape[-1], dtype=np.float32)))
     nnx.update(model, nnx.state(model))
-    assert not np.allclose(before, model.head.logits(model(tokens)), atol=1e-3)
+    assert not np.allclose(before, logits_of(model), atol=1e-3)
 
 
 def test_layout_is_stacked_whatever_runs(make_config):
-    shapes = [jax.tree.map(jnp.shape, nnx.state(build(make_config(scan=scan), 0))) for scan in (True, False)]
-    assert jax.tree.leaves(shapes[0]) == jax.tree.leaves(shapes[1])
+    leaves = [jax.tree.leaves(nnx.state(build(make_config(scan=scan), 0))) for scan in (True, False)]
+    for scanned, unrolled in zip(*leaves, strict=True):
+        np.testing.assert_array_equal(scanned, unrolled)
     flat = {"/".join(map(str, path)): leaf for path, leaf in nnx.to_flat_state(nnx.state(abstract(make_config())))}
     kernel = flat["trunk/segments/0/layers/0/attention/key/kernel"]
     assert kernel.shape == (3, 32, 2, 8)
     assert kernel.get_metadata()["out_sharding"] == ("layers", "embed", "kv_heads", "head_dim")
-    shared = build(make_config(segments=(parts.LayerGroup((make_config().layers[0],), 3, shared=True),)), 0)
+    shared = abstract(make_config(segments=(parts.LayerGroup((make_config().layers[0],), 3, shared=True),)))
     assert nnx.state(shared)["trunk"]["segments"][0]["layers"][0]["attention"]["key"]["kernel"].shape == (32, 2, 8)
 
 
@@ -174,31 +213,38 @@ def test_same_seed_same_weights_and_layers_differ(make_config):
     a, b, c = (jax.tree.leaves(nnx.state(build(make_config(), seed))) for seed in (5, 5, 6))
     assert all(np.array_equal(x, y) for x, y in zip(a, b))
     assert not all(np.array_equal(x, y) for x, y in zip(a, c))
-    kernel = build(make_config(), 0).trunk.segments[0].layers[0].mlp.up.kernel[...]
+    kernel = np.asarray(build(make_config(), 5).trunk.segments[0].layers[0].mlp.up.kernel[...])
     assert not np.allclose(kernel[0], kernel[1])
 
 
 def test_initial_deviations(make_config):
     config = llama(1000, 256, 8, 4, tied_embeddings=True)
-    block = build(config, 0).trunk.segments[0].layers[0]
-    assert float(jnp.std(block.mlp.up.kernel[...])) == pytest.approx(256**-0.5, rel=0.02)
+    mlp = built.shared(config).trunk.segments[0].layers[0].mlp
+    assert np.std(np.asarray(mlp.up.kernel[...])) == pytest.approx(256**-0.5, rel=0.02)
     hidden = config.layers[0].mlp.hidden
-    assert float(jnp.std(block.mlp.down.kernel[...])) == pytest.approx(hidden**-0.5 / 4, rel=0.02)  # sqrt(2 * 8)
+    assert np.std(np.asarray(mlp.down.kernel[...])) == pytest.approx(hidden**-0.5 / 4, rel=0.02)  # sqrt(2 * 8)
 
 
 def test_bfloat16_compute_keeps_float32_parameters_and_logits(make_config):
-    model = build(make_config(), 0, DtypePolicy(compute="bfloat16"))
-    tokens = tokens_of(model.config)
-    hidden = model(tokens)
-    assert hidden.dtype == jnp.bfloat16
-    assert model.head.logits(hidden).dtype == jnp.float32
+    config = make_config(scan=True)
+    model, exact = built.build(config, 0, DtypePolicy(compute="bfloat16")), built.build(config, 0)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(nnx.state(model)))
-    exact = build(make_config(), 0)
-    np.testing.assert_allclose(model.head.logits(hidden), exact.head.logits(exact(tokens)), atol=0.15)
+
+    @jax.jit
+    def run(model, exact, tokens):
+        hidden = model(tokens)
+        return hidden, model.head.logits(hidden), exact.head.logits(exact(tokens))
+
+    hidden, logits, expected = run(model, exact, tokens_of(config, SHORT))
+    assert hidden.dtype == jnp.bfloat16
+    assert logits.dtype == jnp.float32
+    np.testing.assert_allclose(logits, expected, atol=0.15)
 
 
 def test_an_id_beyond_the_table_is_not_silent(make_config):
-    assert bool(jnp.isnan(build(make_config(), 0)(jnp.asarray([[3, 64]]))).any())
+    tokens = np.asarray(tokens_of(make_config(), SHORT)).copy()
+    tokens[0, -1] = 64
+    assert np.isnan(np.asarray(drawn(one_layer(make_config))(jnp.asarray(tokens)))).any()
 
 
 def test_published_sizes():

@@ -1,4 +1,7 @@
-"""Runs on 8 virtual devices in a process of its own (see test_sharded.py); prints one JSON line of findings."""
+"""Runs on 8 virtual devices in a process of its own (see test_sharded.py); prints one JSON line of findings.
+
+python sharded_checks.py scan|unrolled MESH ...
+"""
 
 import json
 import os
@@ -59,8 +62,9 @@ def loop_collectives(hlo):
     return inside, outside
 
 
-def main(scan):
-    config = llama(VOCAB, WIDTH, 2, 4, 2, tied_embeddings=scan, remat="full" if scan else "none", scan=scan)
+def main(scan, names):
+    layers = 2 if scan else 1
+    config = llama(VOCAB, WIDTH, layers, 4, 2, tied_embeddings=scan, remat="full" if scan else "none", scan=scan)
     graphdef, state = nnx.split(build(config, 0))
     rng = np.random.default_rng(0)
     tokens, targets = rng.integers(0, VOCAB, (2, BATCH, LENGTH))
@@ -77,7 +81,8 @@ def main(scan):
     arrays = tokens, targets, weights, segments
     expected = jax.jit(jax.value_and_grad(loss))(state, *arrays)
     findings = {}
-    for name, mesh_config in MESHES.items():
+    for name in names:
+        mesh_config = MESHES[name]
         mesh = meshes.make_mesh(mesh_config)
         resolver = meshes.Resolver(mesh, mesh_config.tables)
         is_variable = lambda leaf: isinstance(leaf, nnx.Variable)  # noqa: E731
@@ -116,4 +121,4 @@ def main(scan):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] == "scan")
+    main(sys.argv[1] == "scan", sys.argv[2:])

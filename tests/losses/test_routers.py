@@ -7,14 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
+from t5x_style import models
 from t5x_style.checkpoints import parameters
 from t5x_style.losses.routers import add_router_losses
-from t5x_style.models import build
 from t5x_style.models import specs as parts
 from t5x_style.models.presets.llama import llama
 from t5x_style.training.setup import make_loss_function
 from t5x_style.training.step import accumulate
+
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
 
 
 def test_worked_example():
@@ -26,14 +29,21 @@ def test_no_experts_change_nothing():
     assert add_router_losses(jnp.float32(6), jnp.float32(3), {"nll": 1}, {}) == (6, 3, {"nll": 1})
 
 
-def metrics_of(balance_weight):
-    config = llama(50, 16, 2, 2, mlp_hidden=16, vocab_multiple=16)
+def configuration(balance_weight):
+    """Two layers of experts, in one scan."""
+    config = llama(50, 16, 2, 2, mlp_hidden=16, vocab_multiple=16, remat="none")
     layer = config.segments[0].pattern[0]
     moe = parts.MoeSpec(3, 1, parts.MlpSpec(16), "capacity", capacity_factor=0.5, balance_weight=balance_weight)
-    config = dataclasses.replace(config, segments=(parts.LayerGroup((dataclasses.replace(layer, mlp=moe),), 2),))
-    graphdef, state, params = parameters.split(build(config))
-    run = SimpleNamespace(z_loss=0.0, max_z_loss=0.0, loss_chunk=16)
+    return dataclasses.replace(config, segments=(parts.LayerGroup((dataclasses.replace(layer, mlp=moe),), 2),))
+
+
+def gradients_and_metrics(*balance_weights):
+    """What `accumulate` returns for two microbatches under each weight, the parameters being the same."""
+    abstract = [nnx.eval_shape(lambda weight=weight: models.build(configuration(weight))) for weight in balance_weights]
+    parted = [parameters.split(model) for model in abstract]
     random = np.random.default_rng(0)
+    params = jax.tree.map(lambda leaf: 0.2 * random.normal(size=leaf.shape).astype(np.float32), parted[0][2])
+    run = SimpleNamespace(z_loss=0.0, max_z_loss=0.0, loss_chunk=16)
     shape = (2, 2, 12)
     batch = {
         "decoder_input_tokens": random.integers(0, 50, shape),
@@ -42,13 +52,16 @@ def metrics_of(balance_weight):
         "decoder_positions": np.broadcast_to(np.arange(12), shape),
         "decoder_loss_weights": random.random(shape).astype(np.float32),
     }
-    loss = make_loss_function(run, graphdef, state)
-    return accumulate(loss, params, {name: jnp.asarray(value) for name, value in batch.items()})
+
+    @jax.jit
+    def program(params, batch):
+        return [accumulate(make_loss_function(run, graphdef, state), params, batch) for graphdef, state, _ in parted]
+
+    return program(params, batch)
 
 
 def test_training_sees_them():
-    gradients, metrics = metrics_of(0.5)
-    without, plain = metrics_of(0.0)
+    (gradients, metrics), (without, plain) = gradients_and_metrics(0.5, 0.0)
     assert float(metrics["loss"] - metrics["nll"]) == pytest.approx(float(metrics["moe_balance"]), abs=1e-5)
     assert float(metrics["nll"]) == pytest.approx(float(plain["nll"]), abs=1e-6)
     assert float(metrics["moe_balance"]) >= 0.9  # two layers, .5 each, 1 when even

@@ -9,27 +9,34 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+MESHES = ("fsdp", "data_fsdp_tensor", "context", "zero1")
 
 
-@pytest.fixture(scope="module", params=["scan", "unrolled"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(("unrolled", "data_fsdp_tensor"), id="unrolled-data_fsdp_tensor"),
+        pytest.param(("scan", *MESHES), id="scan", marks=pytest.mark.slow),
+        pytest.param(("unrolled", *MESHES), id="unrolled", marks=pytest.mark.slow),
+    ],
+)
 def findings(request):
+    """(scan or unrolled, findings by mesh), see sharded_checks.py."""
     script = pathlib.Path(__file__).with_name("sharded_checks.py")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, script, request.param], env=environment, capture_output=True, text=True, timeout=600
+        [sys.executable, script, *request.param], env=environment, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return request.param, json.loads(done.stdout.splitlines()[-1])
+    return request.param[0], json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.slow
 def test_values_and_gradients(findings):
     for name, found in findings[1].items():
         assert found["value"] < 1e-6, name
         assert found["gradient"] < 2e-3, name  # gradients are sums over 512 tokens, up to 30 in size
 
 
-@pytest.mark.slow
 def test_head_is_gathered_and_reduced_outside_the_loop(findings):
     form, meshes = findings
     for name, found in meshes.items():
@@ -38,7 +45,6 @@ def test_head_is_gathered_and_reduced_outside_the_loop(findings):
             assert found["inside"] < found["table"] / 8, (name, found)
 
 
-@pytest.mark.slow
 def test_scores_of_all_tokens_never_exist(findings):
     for name, found in findings[1].items():
         assert found["scores"] == [], name

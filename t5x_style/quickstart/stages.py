@@ -50,16 +50,17 @@ class Size:
 
 
 FULL = Size(evaluate=("--max_examples", "100", "--max_new_tokens", "32", "--perplexity_documents", "200"))
+SMALL_RUN = ("--gin.VOCAB_SIZE=1024", "--gin.WARMUP_STEPS=2", "--gin.llama.llama.layers=2")
 SMALL = Size(
     crawl=(
-        *("--packages", "numpy,matplotlib", "--package_pages", "600", "--package_modules", "8"),
+        *("--packages", "numpy,matplotlib", "--package_pages", "600", "--package_modules", "2"),
         *("--min_pages", "300"),
     ),
     tokenizer=("--vocab_size", "1024"),
     examples=("--package_examples", "20"),
-    train=("--gin.VOCAB_SIZE=1024", "--gin.STEPS=24", "--gin.WARMUP_STEPS=4", "--gin.EVAL_EVERY=12"),
-    tune=("--gin.VOCAB_SIZE=1024", "--gin.STEPS=12", "--gin.WARMUP_STEPS=2", "--gin.EVAL_EVERY=6"),
-    evaluate=("--max_examples", "8", "--max_new_tokens", "8", "--perplexity_documents", "10"),
+    train=(*SMALL_RUN, "--gin.STEPS=12", "--gin.EVAL_EVERY=6", "--gin.LENGTH=128"),
+    tune=(*SMALL_RUN, "--gin.STEPS=6", "--gin.EVAL_EVERY=3", "--gin.LENGTH=256"),
+    evaluate=("--max_examples", "4", "--max_new_tokens", "4", "--perplexity_documents", "4"),
     minimum_documents=300,
 )
 # Classification by the score of each option, the other clusters by generated text.

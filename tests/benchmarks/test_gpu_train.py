@@ -72,6 +72,7 @@ def faked(steps: list[dict]) -> gpu_train.Measure:
     return lambda job, seconds: dict(CEILINGS) if job["job"] == "ceilings" else dict(next(rows))
 
 
+@pytest.mark.slow
 def test_the_script_runs_with_jax_alone(tmp_path):
     notes, output = tmp_path / "notes", tmp_path / "out" / "gpu.json"
     (tmp_path / "sitecustomize.py").write_text(f"NOTES = {str(notes)!r}\n{SITE}")

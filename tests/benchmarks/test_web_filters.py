@@ -7,6 +7,8 @@ import pytest
 
 from benchmarks import web_filters, web_filters_causes
 
+pytestmark = pytest.mark.slow
+
 PROSE = "The mill that was built by the river is still there. It has been standing with the bridge for years.\n" * 3
 
 

@@ -7,6 +7,8 @@ import pytest
 
 from benchmarks import web_minhash
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.skipif(importlib.util.find_spec("datatrove") is not None, reason="the peer is installed here")
 def test_without_the_peer(capsys):

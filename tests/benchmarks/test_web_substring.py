@@ -6,6 +6,8 @@ import pytest
 
 from benchmarks import web_substring
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("method", ["suffix_array", "windows"])
 def test_the_benchmark_prints_its_ratio(method, tmp_path, capsys):

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from benchmarks.harness import Comparison, compare, ratio_line
 
 ROOT = Path(__file__).parents[2]
@@ -35,6 +37,7 @@ def test_both_sides_run_alternately():
     )
 
 
+@pytest.mark.slow
 def test_the_packing_benchmark_ends_with_its_ratio():
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.data_packing", "--documents", "300", "--sources", "3", "--runs", "1"],

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.slow
-
 
 def start(output: Path) -> subprocess.Popen:
     command = [sys.executable, "-m", "t5x_style.quickstart", "--size", "small", "--output", str(output)]

@@ -4,8 +4,6 @@ import dataclasses
 import functools
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -15,7 +13,7 @@ import scipy.special
 from flax import nnx
 
 import t5x_style
-from t5x_style import model_dir, models
+from t5x_style import model_dir
 from t5x_style.checkpoints import checkpoints, parameters
 from t5x_style.data.manifest import Feature, VocabularyInfo
 from t5x_style.data.shards import write_cache
@@ -28,6 +26,7 @@ from t5x_style.evaluation.run import EvaluationRun
 from t5x_style.huggingface.export_model import export_model
 from t5x_style.models import serialization
 from t5x_style.models.presets.llama import llama
+from tests import built
 
 
 def make_model_dir(folder, vocabulary_file, seed=0, step=7):
@@ -35,11 +34,11 @@ def make_model_dir(folder, vocabulary_file, seed=0, step=7):
     import orbax.checkpoint as ocp
 
     vocabulary = Vocabulary(vocabulary_file)
-    config = llama(vocab_size=vocabulary.size, embed_dim=32, layers=2, heads=2, kv_heads=1, mlp_hidden=64)
+    config = llama(vocab_size=vocabulary.size, embed_dim=32, layers=1, heads=2, kv_heads=1, mlp_hidden=64)
     (folder / "tokenizer").mkdir(parents=True)
     (folder / model_dir.MODEL).write_text(serialization.to_json(config))
     (folder / model_dir.TOKENIZER).write_bytes(vocabulary_file.read_bytes())
-    _, _, params = parameters.split(models.build(config, nnx.Rngs(seed)))
+    _, _, params = parameters.split(built.build(config, seed))
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save((folder / checkpoints.FOLDER / str(step) / "params").absolute(), params)
     return folder
@@ -304,12 +303,11 @@ def test_flags_and_gin_describe_the_same_run(tmp_path):
         parse(["--modle", "m"])
 
 
-def test_command_line_exit_codes(tmp_path):
-    command = [sys.executable, "-m", "t5x_style.evaluate"]
-    done = subprocess.run([*command, "--model", str(tmp_path), "--output", "x.json"], capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stderr.strip().splitlines()[-1].startswith("error: ")
-    assert "is no MODEL_DIR" in done.stderr
+def test_command_line_exit_codes(tmp_path, capsys):
+    assert main(["--model", str(tmp_path), "--output", str(tmp_path / "x.json")]) == 2
+    errors = capsys.readouterr().err
+    assert errors.strip().splitlines()[-1].startswith("error: ")
+    assert "is no MODEL_DIR" in errors
 
 
 def test_command_line_writes_results(tasks, model_dirs, tmp_path):

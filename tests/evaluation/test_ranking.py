@@ -2,25 +2,27 @@
 
 import numpy as np
 import pytest
-from flax import nnx
 
-from t5x_style import decoding, models
+from t5x_style import decoding
 from t5x_style.errors import UserError
 from t5x_style.evaluation import ranking
 from t5x_style.models.presets.llama import llama
+from tests import built
 
 
 @pytest.fixture(scope="module")
 def model():
-    config = llama(vocab_size=50, embed_dim=16, layers=2, heads=2, kv_heads=1, vocab_multiple=32)
-    return decoding.prepare(models.build(config, nnx.Rngs(0)))
+    config = llama(vocab_size=50, embed_dim=16, layers=1, heads=2, kv_heads=1, vocab_multiple=32)
+    return decoding.prepare(built.build(config, 0))
 
 
 def draw(generator, size):
     return generator.integers(4, 50, size=size).tolist()
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 32])
+@pytest.mark.parametrize(
+    "batch_size", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(32, marks=pytest.mark.slow)]
+)
 def test_equal_to_scoring_every_row(model, batch_size):
     generator = np.random.default_rng(0)
     prompts = [[3, *draw(generator, size)] for size in (0, 5, 127, 130)]

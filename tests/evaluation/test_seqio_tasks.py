@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
-import seqio
 
 from t5x_style.data.vocabulary import Vocabulary
 from t5x_style.errors import UserError
 from t5x_style.evaluation import seqio_tasks
+from tests.lazy import Lazy
+
+seqio = Lazy("seqio")
 
 SCORES = [-1.0, -2.0, -0.5, -0.1, -3.0, -2.5]  # right, right, wrong
 ANSWERS = ["numpy", "numpy", "", "jax", "x"]  # two of five right; 5 + 5 + 0 + 3 + 1 characters

@@ -1,6 +1,7 @@
 """A quickstart folder written by hand, with everything a report shows."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -142,10 +143,13 @@ def write_tokens(folder, task, split, examples, features=("targets",)):
     )
 
 
-@pytest.fixture
-def quickstart(tmp_path):
-    """The folder; its pretraining tokens are 5, 5, 6 and three EOS: entropy log 6 - 2 / 6 log 2 - 3 / 6 log 3."""
-    folder = tmp_path / "quickstart_run"
+@pytest.fixture(scope="session")
+def whole_quickstart(tmp_path_factory):
+    """The folder; its pretraining tokens are 5, 5, 6 and three EOS: entropy log 6 - 2 / 6 log 2 - 3 / 6 log 3.
+
+    Not to be changed.
+    """
+    folder = tmp_path_factory.mktemp("whole") / "quickstart_run"
     save(folder / "web" / "stats.json", {"stages": STAGES, "records": {"response": 9000, "broken": 3}})
     save(
         folder / "tokenizer" / "tokenizer.json",
@@ -167,3 +171,9 @@ def quickstart(tmp_path):
     save(folder / "quickstart.json", {"stages": stages})
     save(folder / "evaluation.json", results())
     return folder
+
+
+@pytest.fixture
+def quickstart(whole_quickstart, tmp_path):
+    """A copy of the folder, to change."""
+    return shutil.copytree(whole_quickstart, tmp_path / "quickstart_run")

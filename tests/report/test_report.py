@@ -47,14 +47,25 @@ class Page(HTMLParser):
         return re.sub(r"\s+", " ", " ".join(self.texts))
 
 
-def page_of(quickstart):
+def page_of(quickstart, without=()):
+    """The page drawn anew, without the figures of these parts."""
+    for name in without:
+        path = quickstart / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
     return Page(write_report(quickstart=quickstart).read_text(encoding="utf-8"))
 
 
-def test_complete_report(quickstart):
-    path = write_report(quickstart=quickstart)
-    assert path == quickstart / "tune" / "report.html"
-    page = Page(path.read_text(encoding="utf-8"))
+@pytest.fixture(scope="module")
+def written(whole_quickstart, tmp_path_factory):
+    """The text of the complete report, for tests that read it."""
+    folder = shutil.copytree(whole_quickstart, tmp_path_factory.mktemp("report") / "quickstart_run")
+    path = write_report(quickstart=folder)
+    assert path == folder / "tune" / "report.html"
+    return path.read_text(encoding="utf-8")
+
+
+def test_complete_report(written):
+    page = Page(written)
     assert page.tags.count("svg") == 5
     for title in SECTIONS:
         assert title in page.texts
@@ -66,45 +77,43 @@ def test_complete_report(quickstart):
     assert "8 min 32 s" in page.text
 
 
-def test_self_contained_without_scripts(quickstart):
-    text = write_report(quickstart=quickstart).read_text(encoding="utf-8")
-    page = Page(text)
+def test_self_contained_without_scripts(written):
+    page = Page(written)
     assert not {"script", "link", "iframe", "object"} & set(page.tags)
     assert not [value for name, value in page.attributes if name.startswith("on")]
     for name, value in page.attributes:
         if name in ("src", "href", "xlink:href"):
             assert value.startswith("#"), (name, value)
-    assert "url(http" not in text
-    assert "@import" not in text
+    assert "url(http" not in written
+    assert "@import" not in written
 
 
-def test_crawled_text_is_escaped(quickstart):
-    text = write_report(quickstart=quickstart).read_text(encoding="utf-8")
-    assert "<script" not in text
-    assert "<b>short" not in text
-    assert "&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt; &amp; $" in text
-    assert "\x00" not in text
+def test_crawled_text_is_escaped(written):
+    assert "<script" not in written
+    assert "<b>short" not in written
+    assert "&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt; &amp; $" in written
+    assert "\x00" not in written
 
 
-def test_ids_of_figures_do_not_collide(quickstart):
-    text = write_report(quickstart=quickstart).read_text(encoding="utf-8")
-    figures = re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL)
+def test_ids_of_figures_do_not_collide(written):
+    figures = re.findall(r"<svg.*?</svg>", written, flags=re.DOTALL)
     clips = [set(re.findall(r'<clipPath id="([^"]+)"', figure)) for figure in figures]
     assert all(not one & other for n, one in enumerate(clips) for other in clips[:n])
 
 
-def test_same_report_from_the_same_files(quickstart):
-    def without_time():
-        return re.sub(r"Made [^.]*\.", "", write_report(quickstart=quickstart).read_text(encoding="utf-8"))
+def test_same_report_from_the_same_files(written, quickstart):
+    def without_time(text):
+        return re.sub(r"Made [^.]*\.", "", text)
 
-    assert without_time() == without_time()
+    again = write_report(quickstart=quickstart).read_text(encoding="utf-8")
+    assert without_time(again) == without_time(written)
 
 
 def test_funnel_that_does_not_add_up(quickstart):
     stats = json.loads((quickstart / "web" / "stats.json").read_text())
     stats["stages"][1]["kept"] = 8499
     (quickstart / "web" / "stats.json").write_text(json.dumps(stats))
-    text = page_of(quickstart).text
+    text = page_of(quickstart, without=("cache", "pretrain", "evaluation.json")).text
     assert "Does not add up. extract: 8900 in, but 8499 kept + 400 rejected = 8899" in text
     assert "Does not add up. language: 8500 in, but extract kept 8499" in text
     assert "The funnel adds up" not in text
@@ -118,11 +127,12 @@ PARTS = {
 }
 
 
-@pytest.mark.parametrize("part", sorted(PARTS))
+@pytest.mark.parametrize(
+    "part",
+    [pytest.param(part, marks=[] if part == "evaluation.json" else [pytest.mark.slow]) for part in sorted(PARTS)],
+)
 def test_a_missing_part_is_named(quickstart, part):
-    path = quickstart / part
-    shutil.rmtree(path) if path.is_dir() else path.unlink()
-    text = page_of(quickstart).text
+    text = page_of(quickstart, without=(part,)).text
     assert PARTS[part] in text
     for name, words in PARTS.items():
         assert (words in text) == (name == part)
@@ -148,7 +158,7 @@ def test_a_run_with_few_and_broken_points(quickstart):
     rows = [{"step": 1, "kind": "train", "loss": None}, {"step": 2, "kind": "train", "loss": 4.0}]
     (quickstart / "pretrain" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"st')
     (quickstart / "tune" / "metrics.jsonl").write_text("")
-    assert "4.000 → 4.000" in page_of(quickstart).text
+    assert "4.000 → 4.000" in page_of(quickstart, without=("web", "cache", "evaluation.json")).text
 
 
 def test_errors_name_the_remedy(tmp_path):
@@ -194,7 +204,7 @@ def test_tokenizer_specimen_and_crawl(quickstart, tmp_path):
     (quickstart / "crawl" / "crawl.json").write_text(
         json.dumps({**crawl, "packages": {"jax": {"pages": {"class": 34}}}})
     )
-    page = page_of(quickstart)
+    page = page_of(quickstart, without=("web", "cache", "pretrain", "evaluation.json"))
     assert "Crawl: 1,234 pages of 1 packages (class 34, module 1,200). Skipped: <hung> 5." in page.text
     assert "␣def␣mean" in "".join(page.texts)
     assert re.search(r"68 characters, \d+ tokens", page.text)
@@ -203,10 +213,10 @@ def test_tokenizer_specimen_and_crawl(quickstart, tmp_path):
     assert "<span>&lt;0x" in text  # a byte that no piece covers, escaped
 
 
-def test_results_of_another_checkpoint_are_named(quickstart):
+def test_results_of_another_checkpoint_are_named(written, quickstart):
     path = quickstart / "evaluation.json"
     results = json.loads(path.read_text())
-    assert "evaluate them again" not in page_of(quickstart).text
+    assert "evaluate them again" not in Page(written).text
     results["models"]["tuned"]["step"] = 900
     path.write_text(json.dumps(results))
-    assert "5 results of tuned are not of step 900: evaluate them again." in page_of(quickstart).text
+    assert "5 results of tuned are not of step 900: evaluate them again." in page_of(quickstart, without=("web",)).text

@@ -1,5 +1,4 @@
-import os
-import subprocess
+import importlib
 import sys
 from collections import Counter
 
@@ -7,23 +6,26 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import seqio
+import sentencepiece
 
-from tasks.documentation import CLUSTERS, EVALUATIONS, HELD_OUT_CLUSTER, MIXTURE, TRAINING_CLUSTERS
-from tasks.documentation.cluster import Cluster
 from tasks.metrics import accuracy
 from tasks.splits import SPLITS
 from tasks.templates import Template
+from tests.lazy import Lazy
+
+seqio, tf = Lazy("seqio"), Lazy("tensorflow")
+documentation = Lazy("tasks.documentation")
 
 SIZES = {"train": 40, "validation": 3, "test": 12}
 OPTIONS = {"package": ["jax", "numpy", "scipy"], "kind": ["class", "function"], "method": ["yes", "no"]}
-CLASSIFICATION = [cluster for cluster in CLUSTERS if cluster.has_options]
+NAMES = ("package", "summary", "arguments", "method", "kind")
+CLASSIFICATION = ("package", "method", "kind")
 
 
 @pytest.fixture
 def examples(data_dir):
     """Examples of every cluster; values hold braces, line breaks and non-ASCII letters."""
-    for cluster in CLUSTERS:
+    for cluster in documentation.CLUSTERS:
         for split, size in SIZES.items():
             rows = []
             for number in range(size):
@@ -38,32 +40,51 @@ def examples(data_dir):
     return data_dir
 
 
+@pytest.fixture
+def cluster(request):
+    """The cluster of this name."""
+    return {each.name: each for each in documentation.CLUSTERS}[request.param]
+
+
 def rows_of(name, split):
     return list(seqio.TaskRegistry.get(name).get_dataset(split=split, shuffle=False).as_numpy_iterator())
 
 
-def test_registration_does_no_io():
-    """In a fresh process without a data folder; any file opened below it or any Parquet read would fail."""
-    program = (
-        "import pyarrow.parquet as pq, tensorflow as tf, sentencepiece, seqio\n"
-        "def refuse(*_, **__): raise AssertionError('I/O at registration')\n"
-        "pq.ParquetFile.__init__ = pq.read_table = refuse\n"
-        "tf.io.gfile.glob = tf.io.gfile.exists = tf.io.gfile.GFile.__init__ = refuse\n"
-        "sentencepiece.SentencePieceProcessor.LoadFromSerializedProto = refuse\n"
-        "import tasks.documents, tasks.documentation\n"
-        "assert len(seqio.TaskRegistry.names()) == 1 + 5 * 2 + 3 * 2\n"
-    )
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    environment.pop("T5X_STYLE_DATA_DIR", None)
-    outcome = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
-    assert outcome.returncode == 0, outcome.stderr[-2000:]
+def test_registration_does_no_io(monkeypatch):
+    """The modules imported anew into empty registries, without a data folder; any read would fail."""
+
+    def refuse(*_, **__):
+        raise AssertionError("I/O at registration")
+
+    for owner, names in (
+        (pq, ("read_table",)),
+        (pq.ParquetFile, ("__init__",)),
+        (tf.io.gfile, ("glob", "exists")),
+        (tf.io.gfile.GFile, ("__init__",)),
+        (sentencepiece.SentencePieceProcessor, ("LoadFromSerializedProto",)),
+    ):
+        for name in names:
+            monkeypatch.setattr(owner, name, refuse)
+    monkeypatch.delenv("T5X_STYLE_DATA_DIR", raising=False)
+    for registry in (seqio.TaskRegistry, seqio.MixtureRegistry):
+        monkeypatch.setattr(registry, "_REGISTRY", {})
+    for name in [name for name in sys.modules if name.partition(".")[0] == "tasks"]:
+        monkeypatch.delitem(sys.modules, name)
+    try:
+        importlib.import_module("tasks.documents")
+        importlib.import_module("tasks.documentation")
+        assert len(seqio.TaskRegistry.names()) == 1 + 5 * 2 + 3 * 2
+    finally:  # what was imported here must not stay beside what the other tests have
+        for name in [name for name in sys.modules if name.partition(".")[0] == "tasks"]:
+            del sys.modules[name]
 
 
 def test_five_clusters_of_ten_distinct_templates():
-    assert len(CLUSTERS) == 5
-    templates = [template for cluster in CLUSTERS for template in cluster.templates]
+    assert tuple(each.name for each in documentation.CLUSTERS) == NAMES
+    assert tuple(each.name for each in documentation.CLUSTERS if each.has_options) == CLASSIFICATION
+    templates = [template for cluster in documentation.CLUSTERS for template in cluster.templates]
     assert len(templates) == len({template.inputs for template in templates}) == 50
-    for cluster in CLUSTERS:
+    for cluster in documentation.CLUSTERS:
         assert (len(cluster.seen_templates), len(cluster.held_out_templates)) == (8, 2)
         assert not set(cluster.seen_templates) & set(cluster.held_out_templates)
         for template in cluster.templates:
@@ -71,7 +92,7 @@ def test_five_clusters_of_ten_distinct_templates():
             assert template.fields >= ({"options_"} if cluster.has_options else set())
 
 
-@pytest.mark.parametrize("cluster", CLUSTERS, ids=lambda cluster: cluster.name)
+@pytest.mark.parametrize("cluster", NAMES, indirect=True)
 def test_every_template_shows_every_field_and_nothing_unfilled(cluster):
     fields = {name: f"<{name}>" for name in (*cluster.fields, "answer")}
     for template in cluster.templates:
@@ -84,15 +105,15 @@ def test_every_template_shows_every_field_and_nothing_unfilled(cluster):
 
 
 def test_the_held_out_cluster_is_in_no_training_mixture():
-    trained = {task.name for task in seqio.MixtureRegistry.get(MIXTURE).tasks}
-    assert trained == {cluster.task for cluster in TRAINING_CLUSTERS}
+    trained = {task.name for task in seqio.MixtureRegistry.get(documentation.MIXTURE).tasks}
+    assert trained == {cluster.task for cluster in documentation.TRAINING_CLUSTERS}
     assert len(trained) == 4
-    assert not any(HELD_OUT_CLUSTER.name in name for name in trained)
+    assert not any(documentation.HELD_OUT_CLUSTER.name in name for name in trained)
     assert not any("heldout" in name for name in trained)
 
 
 def test_evaluations_name_registered_tasks_once():
-    names = [name for group in EVALUATIONS.values() for name in group]
+    names = [name for group in documentation.EVALUATIONS.values() for name in group]
     assert len(names) == len(set(names))
     assert set(names) | {"documents"} >= {
         name for name in seqio.TaskRegistry.names() if name.startswith("documentation_")
@@ -104,7 +125,7 @@ def test_evaluations_name_registered_tasks_once():
         assert bool(task.predict_metric_fns) != name.endswith("_rank")
 
 
-@pytest.mark.parametrize("cluster", CLUSTERS, ids=lambda cluster: cluster.name)
+@pytest.mark.parametrize("cluster", NAMES, indirect=True)
 def test_tasks_render_and_tokenize_all_examples(examples, cluster):
     vocabulary = seqio.TaskRegistry.get(cluster.task).output_features["inputs"].vocabulary
     for split, size in SIZES.items():
@@ -128,7 +149,7 @@ def test_training_uses_all_seen_templates(examples):
 
 
 @pytest.mark.parametrize("suffix", ["_rank", "_template_heldout_rank"])
-@pytest.mark.parametrize("cluster", CLASSIFICATION, ids=lambda cluster: cluster.name)
+@pytest.mark.parametrize("cluster", CLASSIFICATION, indirect=True)
 def test_rank_twins_hold_one_row_per_option(examples, cluster, suffix):
     options = OPTIONS[cluster.name]
     rows = rows_of(cluster.task + suffix, "test")
@@ -200,7 +221,7 @@ def test_seqio_evaluator_ranks(examples):
 
 
 def test_mixture_rates_are_example_counts(examples):
-    mixture = seqio.MixtureRegistry.get(MIXTURE)
+    mixture = seqio.MixtureRegistry.get(documentation.MIXTURE)
     assert [mixture.get_rate(task) for task in mixture.tasks] == [SIZES["train"]] * 4
     row = next(iter(mixture.get_dataset({"inputs": 512, "targets": 64}, split="train", seed=0).as_numpy_iterator()))
     assert row["targets"][-1] == 1
@@ -209,13 +230,13 @@ def test_mixture_rates_are_example_counts(examples):
 def test_bad_clusters_are_refused():
     ten = tuple(Template(str(number), f"{number} {{docstring}} {{options_}}") for number in range(10))
     arguments = {"name": "c", "fields": ("docstring",), "has_options": True, "metric_fns": (accuracy,)}
-    assert Cluster(**arguments, templates=ten).task == "documentation_c"
+    assert documentation.cluster.Cluster(**arguments, templates=ten).task == "documentation_c"
     with pytest.raises(ValueError, match="9 templates"):
-        Cluster(**arguments, templates=ten[:9])
+        documentation.cluster.Cluster(**arguments, templates=ten[:9])
     with pytest.raises(ValueError, match="same inputs"):
-        Cluster(**arguments, templates=(*ten[:9], Template("x", ten[0].inputs)))
+        documentation.cluster.Cluster(**arguments, templates=(*ten[:9], Template("x", ten[0].inputs)))
     with pytest.raises(ValueError, match="unknown"):
-        Cluster(**{**arguments, "has_options": False}, templates=ten)
+        documentation.cluster.Cluster(**{**arguments, "has_options": False}, templates=ten)
 
 
 def test_splits_are_the_shared_ones(examples):

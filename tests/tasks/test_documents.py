@@ -2,10 +2,11 @@ import itertools
 import json
 
 import pytest
-import seqio
 
-import tasks.documents  # noqa: F401 (registers the Task)
 from tasks.splits import SPLITS, split_of
+from tests.lazy import Lazy
+
+seqio = Lazy("seqio")
 
 
 def document(identifier, text, **meta):
@@ -16,6 +17,8 @@ def document(identifier, text, **meta):
 def documents(data_dir):
     import pyarrow as pa
     import pyarrow.parquet as pq
+
+    import tasks.documents  # noqa: F401 (registers the Task)
 
     rows = [
         document(f"{n:032x}", f"page {n}", object=f"m.Class{n // 3}.method{n}", module="m", kind="function")

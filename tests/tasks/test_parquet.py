@@ -2,12 +2,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import seqio
-import tensorflow as tf
 
 from t5x_style.errors import UserError
-from tasks.parquet import ParquetDataSource, string, strings
 from tasks.splits import SPLITS
+from tests.lazy import Lazy
+
+seqio, tf, parquet = Lazy("seqio"), Lazy("tensorflow"), Lazy("tasks.parquet")
 
 
 def write(path, rows, schema=None, **options):
@@ -31,8 +31,8 @@ def numbers(tmp_path, monkeypatch):
 
 
 def source(**changes):
-    arguments = {"pattern": "d/{split}-*.parquet", "columns": {"text": string()}, "splits": ("train", "test")}
-    return ParquetDataSource(**{**arguments, **changes})
+    arguments = {"pattern": "d/{split}-*.parquet", "columns": {"text": parquet.string()}, "splits": ("train", "test")}
+    return parquet.ParquetDataSource(**{**arguments, **changes})
 
 
 def test_rows_come_in_file_and_row_order(numbers):
@@ -94,7 +94,7 @@ def test_lists_empty_strings_and_unicode(tmp_path):
     write(tmp_path / "a.parquet", rows, schema)
     read = source(
         pattern=str(tmp_path / "*.parquet"),
-        columns={"text": string(), "options": strings()},
+        columns={"text": parquet.string(), "options": parquet.strings()},
         split_of=lambda _: "train",
     ).get_dataset("train")
     found = [(row["text"].decode(), [option.decode() for option in row["options"]]) for row in read.as_numpy_iterator()]

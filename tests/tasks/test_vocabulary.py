@@ -3,22 +3,29 @@ import pickle
 import pytest
 
 from t5x_style.errors import UserError
-from tasks.vocabulary import VOCABULARY, DataDirVocabulary
+from tests.lazy import Lazy
+
+vocabularies = Lazy("tasks.vocabulary")
 
 
 def test_special_ids_and_round_trip(data_dir):
-    assert (VOCABULARY.pad_id, VOCABULARY.eos_id, VOCABULARY.unk_id, VOCABULARY.bos_id) == (0, 1, 2, 3)
-    assert VOCABULARY.vocab_size == 330
+    assert (
+        vocabularies.VOCABULARY.pad_id,
+        vocabularies.VOCABULARY.eos_id,
+        vocabularies.VOCABULARY.unk_id,
+        vocabularies.VOCABULARY.bos_id,
+    ) == (0, 1, 2, 3)
+    assert vocabularies.VOCABULARY.vocab_size == 330
     text = "Return the sum.\n\n  x: é \U0001f600"
-    ids = VOCABULARY.encode(text)
-    assert VOCABULARY.decode(ids) == text
-    assert VOCABULARY.encode_tf(text).numpy().tolist() == list(ids)
-    assert VOCABULARY.decode([*ids, 1, 50, 60]) == text
+    ids = vocabularies.VOCABULARY.encode(text)
+    assert vocabularies.VOCABULARY.decode(ids) == text
+    assert vocabularies.VOCABULARY.encode_tf(text).numpy().tolist() == list(ids)
+    assert vocabularies.VOCABULARY.decode([*ids, 1, 50, 60]) == text
 
 
 def test_the_file_is_looked_up_when_used(tmp_path, monkeypatch, tokenizer_model):
     monkeypatch.delenv("T5X_STYLE_DATA_DIR", raising=False)
-    vocabulary = DataDirVocabulary()
+    vocabulary = vocabularies.DataDirVocabulary()
     with pytest.raises(UserError, match="T5X_STYLE_DATA_DIR is not set"):
         vocabulary.encode("x")
     monkeypatch.setenv("T5X_STYLE_DATA_DIR", str(tmp_path))
@@ -30,7 +37,7 @@ def test_the_file_is_looked_up_when_used(tmp_path, monkeypatch, tokenizer_model)
 
 
 def test_equality_and_pickle(data_dir):
-    VOCABULARY.encode("x")
-    assert DataDirVocabulary() == VOCABULARY
-    assert DataDirVocabulary("other.model") != VOCABULARY
-    assert pickle.loads(pickle.dumps(VOCABULARY)).encode("sum") == VOCABULARY.encode("sum")
+    vocabularies.VOCABULARY.encode("x")
+    assert vocabularies.DataDirVocabulary() == vocabularies.VOCABULARY
+    assert vocabularies.DataDirVocabulary("other.model") != vocabularies.VOCABULARY
+    assert pickle.loads(pickle.dumps(vocabularies.VOCABULARY)).encode("sum") == vocabularies.VOCABULARY.encode("sum")

@@ -145,13 +145,13 @@ def test_mistakes_give_one_line_and_code_2(crawl, cleaned, tmp_path, capsys, mon
     assert not (tmp_path / "out" / "work").exists()
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", [pytest.param("1", marks=pytest.mark.slow), "2"])
 def test_a_mistake_that_only_a_worker_can_see(crawl, tmp_path, capsys, workers, runs):
     more = ["--gin.language.Language.model='nowhere.ftz'", "--workers", workers]
     assert "nowhere.ftz" in failing(capsys, runs.arguments(crawl, tmp_path / "out", *more))
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
 def test_inputs_that_cannot_be_read(crawl, tmp_path, capsys, workers, runs):
     listed = tmp_path / "list"
     listed.write_text(f"{crawl / 'a.warc.gz'}\n{tmp_path}\n")  # a folder

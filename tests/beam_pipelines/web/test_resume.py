@@ -1,6 +1,5 @@
 """Killed, interrupted, repeated, extended and refused runs."""
 
-import contextlib
 import json
 import os
 import shutil
@@ -38,7 +37,7 @@ MOMENTS = {
     "at the end": ("*/stats.json", 1),
     "in the report": ("*/report.html", 1),
 }
-QUICK = ("while a file is read", "in the second shuffle", "in the last map job")
+QUICK = ("in the second shuffle",)
 
 
 def check_continued(runs, crawl: Path, output: Path, cleaned: Path) -> None:
@@ -109,8 +108,9 @@ def test_a_lost_file_is_found_out(crawl, cleaned, tmp_path, runs):
 
 
 def test_a_new_input_redoes_only_what_it_must(crawl, tmp_path, warc, runs):
-    """A new file sorts first, holds a copy of a document of a.warc.gz and nothing of b or c."""
+    """A new file sorts first, holds a copy of a document of a.warc.gz and nothing of b."""
     new = runs.copy(crawl, tmp_path / "crawl")
+    (new / "c.warc.gz").unlink()  # its page that hangs the parser costs a second a run
     output = tmp_path / "out"
     runs.clean(new, output)
     warc.pages(new / "0.warc.gz", [warc.distinct_prose(4), warc.distinct_prose(300)])
@@ -167,6 +167,23 @@ def refusal(capsys, argv: list[str]) -> str:
     return lines[0]
 
 
+TWO_STAGES = """
+from __gin__ import dynamic_registration
+from beam_pipelines.web import recipe
+from beam_pipelines.web.archives import read_warc
+from beam_pipelines.web.extraction import extract
+recipe.CleanWeb.stages = [@read_warc.ReadWarc(), @extract.Extract()]
+"""
+
+
+@pytest.fixture
+def two_stages(tmp_path, warc) -> list[str]:
+    """A command line without --output, of one small file and a recipe whose jobs are few."""
+    warc.pages(tmp_path / "crawl" / "a.warc.gz", [warc.distinct_prose(1), warc.distinct_prose(2)])
+    (tmp_path / "recipe.gin").write_text(TWO_STAGES)
+    return ["--input", str(tmp_path / "crawl" / "*.warc.gz"), "--gin_file", str(tmp_path / "recipe.gin")]
+
+
 def test_an_output_of_something_else_is_refused(crawl, cleaned, tmp_path, capsys, runs):
     output = runs.copy(cleaned, tmp_path / "out")
     before = runs.times(output)
@@ -180,12 +197,14 @@ def test_an_output_of_something_else_is_refused(crawl, cleaned, tmp_path, capsys
     assert "documents of something else" in refusal(capsys, runs.arguments(crawl, output))
 
 
-def test_a_folder_that_a_failed_start_claimed_is_free(crawl, cleaned, tmp_path, capsys, runs):
+def test_a_folder_that_a_failed_start_claimed_is_free(two_stages, tmp_path, capsys):
     output = tmp_path / "out"
-    assert "nosuch" in refusal(capsys, runs.arguments(crawl, output, "--runner", "nosuch.Runner", "--gin.MIN_WORDS=49"))
+    argv = [*two_stages, "--output", str(output)]
+    message = refusal(capsys, [*argv, "--runner", "nosuch.Runner", "--gin.extract.Extract.timeout=9.0"])
+    assert "nosuch" in message
     assert (output / "work" / "configuration.json").exists()
-    runs.clean(crawl, output)
-    assert runs.contents(output) == runs.contents(cleaned)
+    assert clean_web.main(argv) == 0
+    assert json.loads((output / "stats.json").read_text())["documents"] == 2
 
 
 def test_an_input_that_is_gone_is_refused(crawl, cleaned, tmp_path, capsys, runs):
@@ -195,20 +214,19 @@ def test_an_input_that_is_gone_is_refused(crawl, cleaned, tmp_path, capsys, runs
     assert "documents of c.warc.gz" in message
 
 
-def test_statistics_of_fewer_inputs_do_not_outlive_an_interruption(crawl, tmp_path, warc, runs, monkeypatch):
-    new = runs.copy(crawl, tmp_path / "crawl")
+def test_statistics_of_fewer_inputs_do_not_outlive_an_interruption(two_stages, tmp_path, warc, monkeypatch):
     output = tmp_path / "out"
-    runs.clean(new, output)
-    assert (output / "stats.json").exists()
-    warc.pages(new / "d.warc.gz", [warc.distinct_prose(300)])
+    argv = [*two_stages, "--output", str(output)]
+    assert clean_web.main(argv) == 0
+    assert len(json.loads((output / "stats.json").read_text())["inputs"]) == 1
+    warc.pages(tmp_path / "crawl" / "d.warc.gz", [warc.distinct_prose(300)])
 
     def interrupted(*_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr("beam_pipelines.web.pipeline.run_job", interrupted)
-        with contextlib.suppress(AssertionError):  # of the exit code
-            runs.clean(new, output)
+        assert clean_web.main(argv) == 130
     assert not (output / "stats.json").exists()
-    runs.clean(new, output)
-    assert len(json.loads((output / "stats.json").read_text())["inputs"]) == len(list(new.glob("*.warc.gz")))
+    assert clean_web.main(argv) == 0
+    assert len(json.loads((output / "stats.json").read_text())["inputs"]) == 2

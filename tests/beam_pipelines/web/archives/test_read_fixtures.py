@@ -111,7 +111,7 @@ def test_the_same_pages_as_warcio(fixtures, name):
     assert [page.url for page in read(fixtures / name)[1]] == urls
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "name", ["whirlwind.warc.gz", "issue-514.warc", "example-digest.warc", "whirlwind.warc.wet.gz"]
 )
@@ -193,7 +193,7 @@ LIMIT = 150_000_000  # max_page_bytes is 16 MB: a page, its decoded content, buf
 
 
 @linux
-@pytest.mark.parametrize("kind", ["response", "request"])
+@pytest.mark.parametrize("kind", ["response", pytest.param("request", marks=pytest.mark.slow)])
 def test_a_member_that_expands_to_400_megabytes(warc, tmp_path, kind):
     path = tmp_path / "bomb.warc.gz"
     bomb = zeros(BOMB, 31, head(BOMB + len(HTTP), f"WARC-Type: {kind}") + HTTP)
@@ -217,7 +217,15 @@ def test_a_header_that_expands_to_400_megabytes(warc, tmp_path):
 
 
 @linux
-@pytest.mark.parametrize(("encoding", "wbits"), [("gzip", 31), ("deflate", 15), ("deflate", -15), ("gzip, gzip", 31)])
+@pytest.mark.parametrize(
+    ("encoding", "wbits"),
+    [
+        ("gzip", 31),
+        pytest.param("deflate", 15, marks=pytest.mark.slow),
+        ("deflate", -15),
+        pytest.param("gzip, gzip", 31, marks=pytest.mark.slow),
+    ],
+)
 def test_content_encodings_that_expand_to_400_megabytes(warc, tmp_path, encoding, wbits):
     body = zeros(BOMB, wbits, b"<html>")
     if encoding == "gzip, gzip":
@@ -262,7 +270,7 @@ def test_an_arc_record_that_expands_to_400_megabytes(tmp_path):
 
 
 @linux
-@pytest.mark.parametrize("compress", [True, False])
+@pytest.mark.parametrize("compress", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_pages_of_fifty_megabytes(warc, tmp_path, compress):
     big = warc.http(b"<html>" + b"x" * 50_000_000)
     chunked = warc.http(

@@ -14,6 +14,7 @@ from beam_pipelines.web.extraction import extract_process
 from beam_pipelines.web.extraction.extract import Extract, Extracted
 from beam_pipelines.web.extraction.extract_process import WINDOW, ExtractProcess
 
+SINGLE = ("resiliparse", "landmarks", "trafilatura", "justext")
 # The parser needs time that grows with the square of the depth: minutes for this page.
 HANGS = b"<div>" * 200_000
 
@@ -67,7 +68,7 @@ def test_order_is_kept_and_what_needs_no_parser_passes():
     assert texts(outcome for _, outcome in found) == expected
 
 
-@pytest.mark.parametrize("method", ["resiliparse", "auto"])
+@pytest.mark.parametrize("method", [pytest.param("resiliparse", marks=pytest.mark.slow), "auto"])
 def test_pages_that_hang_are_killed_and_counted(method):
     items = [good(0), page(HANGS), good(1), page(HANGS), page(HANGS), good(2)]
     start = time.monotonic()
@@ -77,7 +78,7 @@ def test_pages_that_hang_are_killed_and_counted(method):
     assert time.monotonic() - start < 30
 
 
-@pytest.mark.parametrize("method", ["resiliparse", "landmarks", "trafilatura", "justext", "auto"])
+@pytest.mark.parametrize("method", [*(pytest.param(name, marks=pytest.mark.slow) for name in SINGLE), "auto"])
 def test_markup_nested_100_000_deep_is_contained(method):
     deep = page(b"<html><body>" + b"<div><b>x</b>" * 100_000 + b"</div>" * 100_000)
     found = texts(run(Extract(method=method, timeout=2, slow_timeout=2), [good(0), deep, good(1)]))

@@ -137,6 +137,7 @@ def test_the_funnel_counts_documents_and_edits(cleaned):
     assert sorted(edits, key=len) == [{}, expected]
 
 
+@pytest.mark.slow  # in the fast tests: the windows in test_remote_output, the workers in web/test_clean_web.py
 @pytest.mark.parametrize(
     "more",
     [
@@ -155,6 +156,7 @@ def test_the_same_bytes_whatever_the_method_and_the_workers(crawl, cleaned, tmp_
     assert contents(tmp_path / "out") == contents(cleaned)
 
 
+@pytest.mark.slow  # in the fast tests: web/test_resume.py
 @pytest.mark.parametrize("moment", ["01-exact_substring/unit-", "04-line_dedup/unit-"])
 def test_a_killed_run_continues_to_the_same_bytes(crawl, cleaned, tmp_path, moment):
     output = tmp_path / "out"
@@ -183,7 +185,7 @@ def test_a_second_run_changes_nothing(crawl, cleaned, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in output.rglob("*") if path.is_file()} == before
 
 
-@pytest.mark.parametrize("name", ["0", "c"])
+@pytest.mark.parametrize("name", ["0", pytest.param("c", marks=pytest.mark.slow)])
 def test_a_new_input_redoes_only_what_it_must(crawl, cleaned, tmp_path, warc, name):
     """A file that holds the passage too: as the first one it takes the kept copy over, as the last one nothing else
     changes."""
@@ -208,6 +210,6 @@ def test_a_new_input_redoes_only_what_it_must(crawl, cleaned, tmp_path, warc, na
 def test_remote_output(crawl, cleaned):
     """fsspec's in-memory files stand for a bucket."""
     assert clean_web.main(arguments(crawl, "memory://substring/out", *METHOD)) == 0
-    for path in cleaned.glob("documents/*"):
-        with storage.open_read(f"memory://substring/out/documents/{path.name}") as file:
-            assert file.read() == path.read_bytes()
+    for name, content in contents(cleaned).items():
+        with storage.open_read(f"memory://substring/out/{name}") as file:
+            assert file.read() == content

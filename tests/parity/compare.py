@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +14,22 @@ from flax import nnx
 from t5x_style.decoding import generate
 from t5x_style.huggingface.weights import weight_map
 from t5x_style.models.specs import EncoderConfig, EncoderDecoderConfig
-from tests.parity.pairs import Batch, Pair, batch, counted, our_hidden, parameters, saved_tensors, their_inputs
+from tests.parity.pairs import (
+    Batch,
+    Pair,
+    batch,
+    counted,
+    our_inputs,
+    parameters,
+    saved_tensors,
+    their_inputs,
+    vocabulary_logits,
+)
 
 # Lengths of the prompts; the batch pads them, and the last is longer than the windows of most cases.
 PROMPTS = (5, 1, 19)
+# Prompts of one batch, of the shapes of those above: the same programs run them.
+BATCH = [[5, 6, 7], [8], list(range(10, 27)), [44, 3, 91, 60, 17, 28]]
 
 
 def logits_difference(ours: np.ndarray, theirs: np.ndarray) -> float:
@@ -44,11 +57,11 @@ def our_gradients(pair: Pair) -> dict[str, np.ndarray]:
     """Gradients of the mean cross-entropy of positions that count, by their names of tensors."""
     rows = batch(pair)
     where, wanted = jnp.asarray(counted(rows)), jnp.asarray(targets(pair, rows))
+    args, inputs = our_inputs(pair, rows)
     graphdef, state = nnx.split(pair.model)
 
     def loss(state):
-        model = nnx.merge(graphdef, state)
-        logits = model.head.logits(our_hidden(pair, rows, model))[..., : pair.config.vocab_size]
+        logits = vocabulary_logits(nnx.merge(graphdef, state), *args, **inputs)[..., : pair.config.vocab_size]
         picked = jnp.take_along_axis(jax.nn.log_softmax(logits), wanted[..., None], axis=-1)[..., 0]
         return -jnp.sum(picked * where) / jnp.sum(where)
 
@@ -141,3 +154,39 @@ def _continued(pair: Pair, prompt: list[int]) -> list[int]:
     ids = torch.tensor([row])
     found = pair.theirs.generate(ids, attention_mask=torch.ones_like(ids), **settings)[0].tolist()
     return found[-count:]
+
+
+def our_batch(pair: Pair, model: Any, given: list[list[int]], new: int, **options: Any) -> list[list[int]]:
+    """New tokens of prompts by `model`, ours or its prepared form."""
+    if isinstance(pair.config, EncoderDecoderConfig):
+        options["decoder_start_id"] = 0
+    return generate(model, given, new, **options)
+
+
+def their_batch(pair: Pair, given: list[list[int]], new: int, eos: Any = None, **options: Any) -> list[list[int]]:
+    """New tokens of prompts that are padded on the left (on the right for an encoder), before the end ids."""
+    import torch
+
+    width = max(map(len, given))
+    encodes = isinstance(pair.config, EncoderDecoderConfig)
+    tokens, mask = np.zeros((len(given), width), int), np.zeros((len(given), width), int)
+    for row, prompt in enumerate(given):
+        where = slice(0, len(prompt)) if encodes else slice(width - len(prompt), width)
+        tokens[row, where], mask[row, where] = prompt, 1
+    known = {"decoder_start_token_id": 0} if encodes else {}
+    result = pair.theirs.generate(
+        torch.tensor(tokens),
+        attention_mask=torch.tensor(mask),
+        max_new_tokens=new,
+        do_sample=False,
+        eos_token_id=eos,
+        pad_token_id=0,
+        **known,
+        **options,
+    ).numpy()[:, 1 if encodes else width :]
+    ends = [] if eos is None else np.atleast_1d(eos).tolist()
+    return [_cut(row.tolist(), ends) for row in result]
+
+
+def _cut(row: list[int], ends: list[int]) -> list[int]:
+    return row[: next((place for place, token in enumerate(row) if token in ends), len(row))]

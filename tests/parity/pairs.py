@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pathlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from t5x_style.huggingface.weights import weight_map
-from t5x_style.models import build
+from t5x_style.models import abstract
 from t5x_style.models.specs import EncoderDecoderConfig
-from tests.parity.cases.case import Case
+from tests.parity.cases.case import Case, all_cases
 
 LENGTH, SHORT, DECODER_LENGTH = 70, 50, 40
 
@@ -61,6 +63,22 @@ def parameters(model: Any) -> dict[str, Any]:
     return {"/".join(map(str, path)): value for path, value in nnx.to_flat_state(nnx.state(model, nnx.Param))}
 
 
+@functools.cache
+def shared(name: str) -> Pair:
+    """The pair of a case of tests/parity/cases, made once a process: for tests that change nothing in it."""
+    return make(all_cases()[name])
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _run(function: Callable[..., Any], graphdef: Any, state: Any, args: tuple, inputs: dict[str, Any]) -> Any:
+    return function(nnx.merge(graphdef, state), *args, **inputs)
+
+
+def run(function: Callable[..., Any], model: Any, *args: Any, **inputs: Any) -> Any:
+    """`function(model, *args, **inputs)` as one program; a function of a module is compiled once a shape."""
+    return _run(function, *nnx.split(model), args, inputs)
+
+
 def make(case: Case) -> Pair:
     """Draws weights, gives them to both sides, checks that configurations go there and back."""
     family = importlib.import_module(f"t5x_style.huggingface.families.{case.family}")
@@ -70,7 +88,7 @@ def make(case: Case) -> Pair:
         theirs, settings, tensors = None, dict(case.settings), {}
     config = family.from_config(settings)
     assert family.from_config(family.to_config(config, settings["model_type"])) == config
-    model, mapping = build(config), family.weight_map(config)
+    model, mapping = abstract(config), family.weight_map(config)  # shapes; every value is set below
     if case.reference is not None:
         tensors = drawn(mapping)
     ours = parameters(model)
@@ -150,18 +168,22 @@ def extra_inputs(pair: Pair, tokens: np.ndarray, mask: np.ndarray) -> dict[str, 
     return {name: jnp.asarray(value) for name, value in found.items()}
 
 
-def our_hidden(pair: Pair, rows: Batch, model: Any = None) -> Any:
-    """Our hidden states of a batch, by `model` or by the pair's."""
-    model = pair.model if model is None else model
+def our_inputs(pair: Pair, rows: Batch) -> tuple[tuple[jax.Array, ...], dict[str, jax.Array]]:
+    """The arguments of our model."""
     mask = jnp.asarray(rows.mask)
     if rows.decoder_tokens is not None:
         decoder = jnp.asarray(rows.decoder_tokens)
-        segments = {"segment_ids": jnp.ones(decoder.shape, jnp.int32), "encoder_segment_ids": mask}
-        return model(decoder, jnp.asarray(rows.tokens), **segments)
+        segments = {"segment_ids": jnp.asarray(np.ones(decoder.shape, np.int32)), "encoder_segment_ids": mask}
+        return (decoder, jnp.asarray(rows.tokens)), segments
     inputs = extra_inputs(pair, rows.tokens, rows.mask)
     if rows.types is not None:
         inputs["token_types"] = jnp.asarray(rows.types)
-    return model(jnp.asarray(rows.tokens), segment_ids=mask, **inputs)
+    return (jnp.asarray(rows.tokens),), {"segment_ids": mask, **inputs}
+
+
+def vocabulary_logits(model: Any, *args: jax.Array, **inputs: jax.Array) -> jax.Array:
+    """Scores of every position by the model's language-model head."""
+    return model.head.logits(model(*args, **inputs))
 
 
 def their_inputs(pair: Pair, rows: Batch) -> dict[str, Any]:
@@ -195,9 +217,16 @@ def counted(rows: Batch) -> np.ndarray:
     return rows.mask.astype(bool) if rows.decoder_tokens is None else np.ones(rows.decoder_tokens.shape, bool)
 
 
+def our_logits(pair: Pair, *args: Any, **inputs: Any) -> np.ndarray:
+    """[..., vocab_size] of ours, as one program."""
+    arrays = {name: jnp.asarray(value) for name, value in inputs.items()}
+    found = run(vocabulary_logits, pair.model, *map(jnp.asarray, args), **arrays)
+    return np.asarray(found)[..., : pair.config.vocab_size]
+
+
 def logits(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
     """(ours, theirs), each [positions that count, vocab_size]."""
     rows = batch(pair)
-    ours = np.asarray(pair.model.head.logits(our_hidden(pair, rows)))[..., : pair.config.vocab_size]
+    args, inputs = our_inputs(pair, rows)
     where = counted(rows)
-    return ours[where], their_logits(pair, rows)[where]
+    return our_logits(pair, *args, **inputs)[where], their_logits(pair, rows)[where]

@@ -1,4 +1,4 @@
-"""Generation against transformers' generate: the same tokens, greedily and by beam search, alone and in a batch."""
+"""Generation against transformers' generate: beam search, penalties, end ids; scores of answers."""
 
 import functools
 import importlib.util
@@ -12,89 +12,71 @@ if importlib.util.find_spec("torch") is None or importlib.util.find_spec("transf
 
 import torch
 
-from t5x_style.decoding import BeamSearch, Sampling, generate, prepare, score
-from t5x_style.models.specs import EncoderConfig, EncoderDecoderConfig
+from t5x_style.decoding import BeamSearch, Sampling, prepare, score
 from tests.parity import pairs
-from tests.parity.cases.case import all_cases
+from tests.parity.compare import BATCH as PROMPTS
+from tests.parity.compare import our_batch as ours
+from tests.parity.compare import their_batch as theirs
+from tests.parity.fast import slow_except
 
 pytestmark = pytest.mark.parity
-PROMPTS = [[5, 6, 7], [8], list(range(10, 27)), [44, 3, 91, 60, 17, 28]]
+SEARCHED = ["llama-gqa", "mistral-window", "t5"]
+EARLY, PENALTIES = (False, True, "never"), (1.0, 0.0, -1.5, 2.0)
+RULES = [(False, 1.0), (True, 0.0), ("never", -1.5), ("never", 2.0)]  # each value once
 
 
-def decodes(case):
-    return case.reference is None and case.max_new_tokens > 0 and case.family not in ("bert", "albert", "xlnet")
-
-
-CASES = {name: case for name, case in all_cases().items() if decodes(case)}
-
-
-@functools.lru_cache(maxsize=1)
+@functools.cache
 def models(name):
-    pair = pairs.make(CASES[name])
-    if isinstance(pair.config, EncoderConfig):
-        pytest.skip("an encoder generates nothing")
+    pair = pairs.shared(name)
     return pair, prepare(pair.model)
 
 
-def theirs(pair, prompts, new, eos=None, **options):
-    """Their new tokens of prompts padded on the left (on the right for an encoder)."""
-    width = max(map(len, prompts))
-    encodes = isinstance(pair.config, EncoderDecoderConfig)
-    tokens, mask = np.zeros((len(prompts), width), int), np.zeros((len(prompts), width), int)
-    for row, prompt in enumerate(prompts):
-        where = slice(0, len(prompt)) if encodes else slice(width - len(prompt), width)
-        tokens[row, where], mask[row, where] = prompt, 1
-    known = {"decoder_start_token_id": 0} if encodes else {}
-    result = pair.theirs.generate(
-        torch.tensor(tokens),
-        attention_mask=torch.tensor(mask),
-        max_new_tokens=new,
-        do_sample=False,
-        eos_token_id=eos,
-        pad_token_id=0,
-        **known,
-        **options,
-    ).numpy()[:, 1 if encodes else width :]
-    ends = [] if eos is None else np.atleast_1d(eos).tolist()
-    return [cut(row.tolist(), ends) for row in result]
-
-
-def cut(row, ends):
-    return row[: next((place for place, token in enumerate(row) if token in ends), len(row))]
-
-
-def ours(pair, model, prompts, new, **options):
-    if isinstance(pair.config, EncoderDecoderConfig):
-        options["decoder_start_id"] = 0
-    return generate(model, prompts, new, **options)
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_greedy_tokens_of_a_padded_batch(name):
-    pair, model = models(name)
-    new = pair.case.max_new_tokens
-    expected = theirs(pair, PROMPTS, new)
-    assert ours(pair, model, PROMPTS, new) == expected
-    assert len({tuple(row) for row in expected}) > 1  # or nothing depends on the prompt
-
-
-@pytest.mark.parametrize("name", ["llama-gqa", "mistral-window", "t5"])
-def test_beam_search(name):
+def check_beams(name, rules, ends):
+    """Beam searches of the batch by (early_stopping, length_penalty), with as many end ids as `ends` says."""
     pair, model = models(name)
     # ids that a search meets within the length, so that hypotheses end at different steps
-    frequent = np.bincount(np.concatenate(ours(pair, model, PROMPTS, 12)), minlength=99).argsort()[-3:].tolist()
-    for early, penalty in itertools.product([False, True, "never"], [1.0, 0.0, -1.5, 2.0]):
+    frequent = np.bincount(np.concatenate(theirs(pair, PROMPTS, 12)), minlength=99).argsort()[-3:].tolist()
+    for early, penalty in rules:
         options = {"num_beams": 4, "length_penalty": penalty, "early_stopping": early}
         search = BeamSearch(4, penalty, early)
-        for eos in (frequent[-1], frequent):
+        for count in ends:
+            eos = frequent[-1] if count == 1 else frequent[-count:]
             expected = theirs(pair, PROMPTS, 10, eos, **options)
             assert ours(pair, model, PROMPTS, 10, eos_id=eos, beam_search=search) == expected, (options, eos)
+
+
+@pytest.mark.parametrize("name", slow_except(SEARCHED, "llama-gqa"))
+def test_beam_search(name):
+    check_beams(name, RULES, [3])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SEARCHED)
+def test_beam_search_by_every_rule(name):
+    check_beams(name, itertools.product(EARLY, PENALTIES), [1, 3])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SEARCHED)
+def test_beam_search_of_one_prompt_and_of_a_batch(name):
+    pair, model = models(name)
     expected = theirs(pair, PROMPTS, 10, num_beams=4)
     assert ours(pair, model, PROMPTS, 10, beam_search=BeamSearch(4)) == expected
     alone = [ours(pair, model, [prompt], 10, beam_search=BeamSearch(4))[0] for prompt in PROMPTS]
     assert alone == expected
 
 
+def test_penalties_together():
+    pair, model = models("llama-gqa")
+    prompt = [[5, 6, 7, 5, 6, 9, 5]]
+    eos = theirs(pair, prompt, 8)[0][2]
+    names = {"no_repeat_ngram_size": 2, "repetition_penalty": 1.2, "min_new_tokens": 6, "num_beams": 3}
+    expected = theirs(pair, prompt, 20, eos, **names)
+    options = {"sampling": Sampling(no_repeat_ngram=2, repetition_penalty=1.2), "beam_search": BeamSearch(3)}
+    assert ours(pair, model, prompt, 20, eos_id=eos, min_new_tokens=6, **options) == expected
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["llama-gqa", "t5"])
 @pytest.mark.parametrize("beams", [1, 3])
 def test_penalties_and_shortest_lengths(name, beams):
@@ -114,23 +96,16 @@ def test_penalties_and_shortest_lengths(name, beams):
     assert ours(pair, model, prompt, 12, eos_id=eos, min_new_tokens=6, beam_search=search) == expected
 
 
-def test_decoder_prompts():
-    pair, model = models("t5")
-    known = {"decoder_input_ids": torch.tensor([[0, 7, 9]]), "decoder_start_token_id": 0, "eos_token_id": None}
-    result = pair.theirs.generate(torch.tensor([[5, 6, 7]]), **known, max_new_tokens=9, do_sample=False)
-    got = generate(model, [[5, 6, 7]], 9, decoder_start_id=0, decoder_prompts=[[7, 9]])
-    assert got == [result[0, 3:].tolist()]
-
-
-def test_scores_of_an_encoder_decoder():
-    pair, model = models("t5")
+@pytest.mark.parametrize("form", slow_except(["stacked", "prepared"], "prepared"))
+def test_scores_of_an_encoder_decoder(form):
+    pair, prepared = models("t5")
     targets = [[7, 9, 3], [], [5], list(range(40, 60))]
-    for form in (model, pair.model):
-        result = score(form, PROMPTS, targets, decoder_start_id=0, batch_size=3)
-        for prompt, target, got in zip(PROMPTS, targets, result.log_probs):
-            with torch.no_grad():
-                decoder = torch.tensor([[0, *target]])
-                logits = pair.theirs(input_ids=torch.tensor([prompt]), decoder_input_ids=decoder).logits[0]
-            log_p = torch.log_softmax(logits, -1)
-            expected = sum(float(log_p[i, token]) for i, token in enumerate(target))
-            assert got == pytest.approx(expected, abs=2e-4)
+    model, size = (prepared, 4) if form == "prepared" else (pair.model, 3)
+    result = score(model, PROMPTS, targets, decoder_start_id=0, batch_size=size)
+    for prompt, target, got in zip(PROMPTS, targets, result.log_probs):
+        with torch.no_grad():
+            decoder = torch.tensor([[0, *target]])
+            logits = pair.theirs(input_ids=torch.tensor([prompt]), decoder_input_ids=decoder).logits[0]
+        log_p = torch.log_softmax(logits, -1)
+        expected = sum(float(log_p[i, token]) for i, token in enumerate(target))
+        assert got == pytest.approx(expected, abs=2e-4)

@@ -20,6 +20,7 @@ from tests.parity.cases.albert import ALBERT
 from tests.parity.cases.bert import BERT
 from tests.parity.cases.case import Case
 from tests.parity.cases.llama import LLAMA
+from tests.parity.fast import slow_except
 
 pytestmark = pytest.mark.parity
 TOLERANCE = 2e-4
@@ -98,18 +99,30 @@ def choices(pair):
     inputs = {name: value.reshape(3, 3, 20) for name, value in flat.items()}
     if types is not None:
         inputs["token_types"] = jnp.asarray(types)
-    found = choice_logits(pair.model, "choice", jnp.asarray(tokens), segment_ids=jnp.asarray(mask), **inputs)
+    found = pairs.run(of_choices, pair.model, jnp.asarray(tokens), segment_ids=jnp.asarray(mask), **inputs)
     return found, pairs.Batch(tokens, mask, types, None)
+
+
+def of_choices(model, tokens, **inputs):
+    return choice_logits(model, "choice", tokens, **inputs)
+
+
+def of_heads(model, tokens, **inputs):
+    """(scores of the one task, those of the vocabulary head, None without it)."""
+    hidden = model(tokens, **inputs)
+    (task,) = model.tasks.values()
+    logits = None if model.config.head is None else model.head.logits(hidden)
+    return task.logits(hidden, segment_ids=inputs["segment_ids"]), logits
 
 
 def answers(head, pair):
     """(our scores, theirs) of every row, choice or token that counts; then those of the vocabulary head, if any."""
-    rows = pairs.batch(pair)
+    rows, logits = pairs.batch(pair), None
     if head.task == "choice":
         found, rows = choices(pair)
     else:
-        hidden = pairs.our_hidden(pair, rows)
-        found = pair.model.tasks[head.task].logits(hidden, segment_ids=jnp.asarray(rows.mask))
+        args, inputs = pairs.our_inputs(pair, rows)
+        found, logits = pairs.run(of_heads, pair.model, *args, **inputs)
     with torch.no_grad():
         output = pair.theirs(**pairs.their_inputs(pair, rows))
     expected = np.stack([output[field].numpy() for field in head.theirs], axis=-1)
@@ -120,13 +133,24 @@ def answers(head, pair):
     counted = rows.mask.astype(bool) if head.task in ("tags", "span") else np.ones(found.shape[0], bool)
     assert found.shape == expected.shape
     both = [(found[counted], expected[counted])]
-    if pair.config.head is not None:
-        logits, real = pair.model.head.logits(hidden)[..., : pair.config.vocab_size], rows.mask.astype(bool)
-        both.append((np.asarray(logits)[real], output.prediction_logits.numpy()[real]))
+    assert (logits is None) == (pair.config.head is None)
+    if logits is not None:
+        logits, real = np.asarray(logits)[..., : pair.config.vocab_size], rows.mask.astype(bool)
+        both.append((logits[real], output.prediction_logits.numpy()[real]))
     return both
 
 
-@pytest.mark.parametrize("name", CASES)
+# Each kind of task once, each family at least once.
+FAST = (
+    "BertForSequenceClassification-classification",
+    "RobertaForTokenClassification-tags",
+    "AlbertForQuestionAnswering-span",
+    "BertForMultipleChoice-choice",
+    "LlamaForSequenceClassification-reward",
+)
+
+
+@pytest.mark.parametrize("name", slow_except(list(CASES), *FAST))
 def test_logits_and_tensors(name):
     head = CASES[name]
     pair = pairs.make(head.case)
@@ -141,39 +165,56 @@ def test_a_padding_id_at_the_end_of_a_text_is_passed_over_as_theirs_is():
     pair = pairs.make(CASES["LlamaForSequenceClassification-classification"].case)
     tokens = np.random.default_rng(1).integers(1, 99, (3, 9))
     tokens[0, 7:], tokens[1, :2] = 0, 0  # here 0 is a token, and the texts are whole
-    hidden = pair.model(jnp.asarray(tokens))
-    found = pair.model.tasks["classification"].logits(hidden, at=last_not_equal(jnp.asarray(tokens), 0))
+    found, whole = map(np.asarray, pairs.run(at_both_ends, pair.model, jnp.asarray(tokens)))
     with torch.no_grad():
         expected = pair.theirs(torch.tensor(tokens)).logits.numpy()
     np.testing.assert_allclose(found, expected, atol=TOLERANCE, rtol=TOLERANCE)
-    assert np.abs(pair.model.tasks["classification"].logits(hidden)[0] - expected[0]).max() > 0.01
+    assert np.abs(whole[0] - expected[0]).max() > 0.01
 
 
-@pytest.mark.parametrize(
-    ("family", "name", "settings"),
-    [("bert", "Bert", BERT), ("bert", "Roberta", ROBERTA), ("albert", "Albert", ALBERT), ("llama", "Llama", LLAMA)],
-)
+def at_both_ends(model, tokens):
+    """Scores at the last id that is no padding id, and at the last of all."""
+    hidden, task = model(tokens), model.tasks["classification"]
+    return task.logits(hidden, at=last_not_equal(tokens, 0)), task.logits(hidden)
+
+
+BASES = {
+    f"{family}-{name}-settings{number}": (family, name, settings)
+    for number, (family, name, settings) in enumerate(
+        [("bert", "Bert", BERT), ("bert", "Roberta", ROBERTA), ("albert", "Albert", ALBERT), ("llama", "Llama", LLAMA)]
+    )
+}
+
+
+@pytest.mark.parametrize(("family", "name", "settings"), slow_except(BASES, "bert-Bert-settings0"))
 def test_base_models_have_no_prefix_and_no_head(family, name, settings):
     pair = pairs.make(Case(family, f"{name}Config", settings, model=f"{name}Model", left_padding=False))
     assert pair.config.head is None
     check_tensors(pair)
     rows = pairs.batch(pair)
-    hidden = pairs.our_hidden(pair, rows)
+    args, inputs = pairs.our_inputs(pair, rows)
+    hidden, pooled = pairs.run(of_base, pair.model, *args, **inputs)
     with torch.no_grad():
         output = pair.theirs(**pairs.their_inputs(pair, rows))
     counted = rows.mask.astype(bool)
-    np.testing.assert_allclose(hidden[counted], output[0].numpy()[counted], atol=TOLERANCE, rtol=TOLERANCE)
-    if family != "llama":
-        pooled = pair.model.pooled(hidden)
+    np.testing.assert_allclose(np.asarray(hidden)[counted], output[0].numpy()[counted], atol=TOLERANCE, rtol=TOLERANCE)
+    assert (pooled is None) == (family == "llama")
+    if pooled is not None:
         np.testing.assert_allclose(pooled, output.pooler_output.numpy(), atol=TOLERANCE, rtol=TOLERANCE)
 
 
+def of_base(model, tokens, **inputs):
+    """(hidden states, what the pooler makes of them; None without a pooler)."""
+    hidden = model(tokens, **inputs)
+    return hidden, model.pooled(hidden) if hasattr(model, "pooled") else None
+
+
 def test_padding_ids_inside_a_row_take_robertas_padding_position():
-    pair = pairs.make(Case("bert", "RobertaConfig", ROBERTA))
+    pair = pairs.shared("roberta")
     row = np.array([5, 1, 8, 9, 1, 1, 7, 1])
     inputs = {name: jnp.asarray(value)[None] for name, value in pair.family.inputs(row, pair.settings).items()}
     assert inputs["positions"].tolist() == [[0, -1, 1, 2, -1, -1, 3, -1]]
-    found = pair.model.head.logits(pair.model(jnp.asarray(row)[None], **inputs))[..., : pair.config.vocab_size]
+    found = pairs.our_logits(pair, row[None], **inputs)
     with torch.no_grad():
         expected = pair.theirs(torch.tensor(row)[None]).logits.numpy()
     np.testing.assert_allclose(found, expected, atol=TOLERANCE, rtol=TOLERANCE)

@@ -186,8 +186,16 @@ FOLDERS = {
 }
 
 
-@pytest.mark.parametrize("form", ["older files", "tokenizer.json"])
-@pytest.mark.parametrize("name", FOLDERS)
+# LlamaTokenizer does not save `legacy`, so it reads its own folder in another way than it wrote it.
+READ = {
+    f"{name}-{form}": (name, form)
+    for form in ("older files", "tokenizer.json")
+    for name in FOLDERS
+    if (name, form) != ("llama-legacy", "tokenizer.json")
+}
+
+
+@pytest.mark.parametrize(("name", "form"), READ.values(), ids=READ)
 def test_ids_and_texts_equal(name, form, tmp_path):
     make, settings = FOLDERS[name]
     older = tmp_path / "older"
@@ -197,8 +205,6 @@ def test_ids_and_texts_equal(name, form, tmp_path):
     if form == "older files":
         check(older)
         return
-    if config.get("legacy"):
-        pytest.skip("LlamaTokenizer does not save `legacy`, so it reads its own folder in another way than it wrote it")
     transformers.AutoTokenizer.from_pretrained(older).save_pretrained(tmp_path / "new")
     assert (tmp_path / "new" / "tokenizer.json").is_file()
     check(tmp_path / "new")

@@ -1,5 +1,6 @@
 """XLNet's permutations, token types, memories and directions against transformers, in values and gradients."""
 
+import functools
 import importlib.util
 
 import jax
@@ -20,6 +21,7 @@ from t5x_style.models.permutation import permutation_inputs
 from tests.parity import pairs
 from tests.parity.cases.case import Case
 from tests.parity.cases.xlnet import XLNET
+from tests.parity.fast import slow_except
 
 pytestmark = pytest.mark.parity
 TOLERANCE = 2e-4
@@ -33,9 +35,18 @@ SETTINGS = {
 }
 
 
-@pytest.fixture(scope="module", params=SETTINGS)
+@functools.cache
+def made(settings, head="LMHeadModel"):
+    return pairs.make(Case("xlnet", "XLNetConfig", {**XLNET, **dict(settings)}, model=f"XLNet{head}"))
+
+
+def of(settings, **how):
+    return made(tuple(settings.items()), **how)
+
+
+@pytest.fixture(scope="module", params=slow_except(list(SETTINGS), "bi"))
 def pair(request):
-    return pairs.make(Case("xlnet", "XLNetConfig", {**XLNET, **SETTINGS[request.param]}))
+    return of(SETTINGS[request.param])
 
 
 def drawn_inputs(pair, rows=4):
@@ -58,10 +69,9 @@ def both(pair, **given):
     theirs = {name: torch.tensor(given[key], dtype=torch.float32) for name, key in floats.items() if key in given}
     if "types" in given:
         theirs["token_type_ids"] = torch.tensor(given["types"])
-    hidden = pair.model(jnp.asarray(given["tokens"]), **ours)
     with torch.no_grad():
         expected = pair.theirs(torch.tensor(given["tokens"]), **theirs).logits.numpy()
-    return np.asarray(pair.model.head.logits(hidden))[..., :99], expected
+    return pairs.our_logits(pair, given["tokens"], **ours), expected
 
 
 def check(ours, expected):
@@ -71,9 +81,10 @@ def check(ours, expected):
 
 def test_token_types(pair):
     tokens, types, _, _ = drawn_inputs(pair)
-    check(*both(pair, tokens=tokens, types=types))
-    plain, _ = both(pair, tokens=tokens)
-    typed, _ = both(pair, tokens=tokens, types=types)
+    typed, expected = both(pair, tokens=tokens, types=types)
+    check(typed, expected)
+    with torch.no_grad():
+        plain = pair.theirs(torch.tensor(tokens)).logits.numpy()
     assert np.abs(plain - typed).max() > 1e-2
 
 
@@ -84,11 +95,17 @@ def test_permutation_of_content(pair):
 
 def test_query_stream(pair):
     tokens, types, mask, mapping = drawn_inputs(pair, rows=1 if pair.config.causal else 4)
-    check(*both(pair, tokens=tokens, mask=mask, mapping=mapping))
     check(*both(pair, tokens=tokens, types=types, mask=mask, mapping=mapping))
+
+
+@pytest.mark.slow
+def test_query_stream_without_types_and_permutation(pair):
+    tokens, _, mask, mapping = drawn_inputs(pair, rows=1 if pair.config.causal else 4)
+    check(*both(pair, tokens=tokens, mask=mask, mapping=mapping))
     check(*both(pair, tokens=tokens, mapping=mapping))
 
 
+@pytest.mark.slow
 def test_every_position_predicted_the_first_from_nothing(pair):
     random = np.random.default_rng(2)
     order = random.permutation(LENGTH)[None]
@@ -98,6 +115,7 @@ def test_every_position_predicted_the_first_from_nothing(pair):
     check(*both(pair, tokens=random.integers(3, 99, order.shape), mask=mask, mapping=mapping))
 
 
+@pytest.mark.slow
 def test_padding_with_permutation(pair):
     if pair.config.bidirectional_data:
         pytest.skip("rows are run one by one here")
@@ -115,38 +133,49 @@ def test_padding_with_permutation(pair):
         check(ours[real], expected[real])
 
 
+SAME_LENGTH = "uni-same-length"
 MEMORIES = {
     "all": {"mem_len": None},
     "last-9": {"mem_len": 9},
     "reused": {"mem_len": 30, "reuse_len": 11},
-    "uni-same-length": {"attn_type": "uni", "same_length": True, "mem_len": 25},
+    SAME_LENGTH: {"attn_type": "uni", "same_length": True, "mem_len": 25},
 }
 
 
-@pytest.mark.parametrize("slots", [0, None])
-@pytest.mark.parametrize("name", MEMORIES)
+# Empty slots count as slots before the segment where all segments have the same length.
+REMEMBERED = {
+    f"{name}-{slots}": (name, slots) for name in MEMORIES for slots in (0, None) if (name, slots) != (SAME_LENGTH, None)
+}
+
+
+@pytest.mark.parametrize(("name", "slots"), slow_except(REMEMBERED, "reused-None"))
 def test_memories_over_three_segments(name, slots):
-    if name == "uni-same-length" and slots is None:
-        pytest.skip("empty slots count as slots before the segment")
-    pair = pairs.make(Case("xlnet", "XLNetConfig", {**XLNET, **MEMORIES[name]}))
+    pair = of(MEMORIES[name])
     random = np.random.default_rng(3)
     tokens = random.integers(3, 99, (3, 2, LENGTH))
     memories, theirs = pair.model.empty_memories(2, slots), None
     for segment in tokens:
         types = (np.arange(LENGTH) > 9).astype(int)[None].repeat(2, 0)
-        hidden, memories = pair.model(jnp.asarray(segment), token_types=jnp.asarray(types), memories=memories)
+        given = {"token_types": jnp.asarray(types), "memories": memories}
+        logits, memories = pairs.run(remembering, pair.model, jnp.asarray(segment), **given)
         with torch.no_grad():
             found = pair.theirs(torch.tensor(segment), token_type_ids=torch.tensor(types), mems=theirs, use_mems=True)
         theirs = found.mems
-        check(np.asarray(pair.model.head.logits(hidden))[..., :99], found.logits.numpy())
+        check(np.asarray(logits)[..., :99], found.logits.numpy())
         kept = theirs[0].shape[0]
         for layer, expected in enumerate(theirs):
             ours = np.asarray(memories.hidden)[layer, :, -kept:]
             np.testing.assert_allclose(ours, expected.numpy().transpose(1, 0, 2), atol=TOLERANCE, rtol=TOLERANCE)
-    plain = pair.model.head.logits(pair.model(jnp.asarray(tokens[2]), token_types=jnp.asarray(types)))[..., :99]
-    assert np.abs(np.asarray(plain) - found.logits.numpy()).max() > 1e-2
+    plain = pairs.our_logits(pair, tokens[2], token_types=types)
+    assert np.abs(plain - found.logits.numpy()).max() > 1e-2
 
 
+def remembering(model, tokens, **inputs):
+    hidden, memories = model(tokens, **inputs)
+    return model.head.logits(hidden), memories
+
+
+@pytest.mark.slow
 def test_gradients(pair):
     tokens, types, mask, mapping = drawn_inputs(pair, rows=2)
     if pair.config.causal:
@@ -177,7 +206,7 @@ def test_gradients(pair):
         )
         return jnp.sum(model.head.logits(hidden)[..., :99] * weights)
 
-    gradients = jax.grad(loss)(params)
+    gradients = jax.jit(jax.grad(loss))(params)
     flat = {"/".join(map(str, path)): np.asarray(value[...]) for path, value in nnx.to_flat_state(gradients)}
     for name, value in weight_map.write(flat, pair.mapping):
         scale = np.abs(expected[name]).max()
@@ -193,18 +222,16 @@ HEADS = {
 }
 
 
-@pytest.mark.parametrize("suffix", HEADS)
+@pytest.mark.parametrize("suffix", slow_except(list(HEADS), "ForSequenceClassification"))
 def test_task_heads(suffix):
     task, fields, settings = HEADS[suffix]
-    pair = pairs.make(Case("xlnet", "XLNetConfig", {**XLNET, **settings}, model=f"XLNet{suffix}"))
+    pair = of(settings, head=suffix)
+    assert [spec.name for spec in pair.config.tasks] == [task]
     random = np.random.default_rng(5)
     tokens = random.integers(3, 99, (3, 4, LENGTH) if task == "choice" else (3, LENGTH))
     there = np.ones(tokens.shape, int)
     there[1, ..., :6] = 0  # their summary is the last position whatever it is, so they pad on the left
-    shape = (-1, LENGTH)
-    hidden = pair.model(jnp.asarray(tokens.reshape(shape)), segment_ids=jnp.asarray(there.reshape(shape)))
-    hidden = hidden.reshape(*tokens.shape, -1)
-    found = np.asarray(pair.model.tasks[task].logits(hidden, segment_ids=jnp.asarray(there)))
+    found = np.asarray(pairs.run(of_task, pair.model, jnp.asarray(tokens), there=jnp.asarray(there)))
     with torch.no_grad():
         output = pair.theirs(torch.tensor(tokens), attention_mask=torch.tensor(there, dtype=torch.float32))
     expected = np.stack([output[field].numpy() for field in fields], axis=-1)
@@ -219,12 +246,27 @@ def test_task_heads(suffix):
         np.testing.assert_array_equal(value, pair.tensors[tensor], err_msg=tensor)
 
 
+def of_task(model, tokens, there):
+    """Scores of the one task for [..., L] tokens."""
+    rows = (-1, tokens.shape[-1])
+    hidden = model(tokens.reshape(rows), segment_ids=there.reshape(rows)).reshape(*tokens.shape, -1)
+    (task,) = model.tasks.values()
+    return task.logits(hidden, segment_ids=there)
+
+
+def of_base(model, tokens):
+    return model(tokens)
+
+
+@pytest.mark.slow
 def test_base_model_has_no_prefix():
-    pair = pairs.make(Case("xlnet", "XLNetConfig", XLNET, model="XLNetModel"))
+    pair = of({}, head="Model")
     tokens = np.random.default_rng(6).integers(3, 99, (2, LENGTH))
     with torch.no_grad():
         expected = pair.theirs(torch.tensor(tokens))[0].numpy()
-    np.testing.assert_allclose(pair.model(jnp.asarray(tokens)), expected, atol=TOLERANCE, rtol=TOLERANCE)
+    np.testing.assert_allclose(
+        pairs.run(of_base, pair.model, jnp.asarray(tokens)), expected, atol=TOLERANCE, rtol=TOLERANCE
+    )
 
 
 @pytest.mark.parametrize(
@@ -246,15 +288,20 @@ def test_parameter_counts(name, settings, count):
     assert count in (None, expected)
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [{}, {"mem_len": 12}, {"mem_len": None}, {"attn_type": "uni", "mem_len": None}],
-    ids=["default", "short-memory", "all-memory", "uni"],
-)
+CONTINUED = {
+    "default": {},
+    "short-memory": {"mem_len": 12},
+    "all-memory": {"mem_len": None},
+    "uni": {"attn_type": "uni", "mem_len": None},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", CONTINUED.values(), ids=CONTINUED)
 def test_greedy_generation(settings):
     varied = {"initializer_range": 0.5, "tie_word_embeddings": False}
     settings = {"eos_token_id": None, "pad_token_id": None, **varied, **settings}
-    pair = pairs.make(Case("xlnet", "XLNetConfig", {**XLNET, **settings}))
+    pair = of(settings)
     random = np.random.default_rng(7)
     prompts = [random.integers(3, 99, size).tolist() for size in (9, 5, 1 if "attn_type" in settings else 17)]
     found = generate(pair.model, prompts, max_new_tokens=15)

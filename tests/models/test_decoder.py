@@ -37,8 +37,8 @@ def logits_and_gradient(config):
     """Of packed documents, as NumPy arrays."""
     state = nnx.state(built.shared(dataclasses.replace(config, scan=False, remat="none"), 3))
     graphdef = nnx.graphdef(abstract(config))
-    tokens = tokens_of(config)
-    inputs = {"segment_ids": jnp.asarray(np.repeat([[1] * 40 + [2] * 25 + [0] * 5], 2, axis=0))}
+    tokens = tokens_of(config, (2, 40))
+    inputs = {"segment_ids": jnp.asarray(np.repeat([[1] * 20 + [2] * 15 + [0] * 5], 2, axis=0))}
 
     def loss(state):
         model = nnx.merge(graphdef, state)
@@ -58,7 +58,7 @@ def mixed_config(make_config):
     wide = make_config(attention={"rope": parts.RopeSpec(1000.0), "qk_norm": parts.NormSpec()}).layers[0]
     segments = (
         parts.LayerGroup((local, wide), 2),
-        parts.LayerGroup((wide,), 3, shared=True),
+        parts.LayerGroup((wide,), 2, shared=True),
         parts.LayerGroup((local,), 1),
     )
     return make_config(segments=segments)

@@ -177,14 +177,17 @@ def test_stop_strings_span_ids_and_end_early(model, monkeypatch):
         place = text(row).find(stop)
         assert got == (row if place < 0 else row[: place + len(stop)])
         assert cut_at(text(got), [stop]) == text(row)[: place if place >= 0 else None]
-    looked = []
+    limits = []
 
-    def counted(tokens):
-        looked.append(len(tokens))
-        return text(tokens)
+    def counted(*arguments, **static):
+        limits.append(int(arguments[3]))
+        return _continue(*arguments, **static)
 
-    assert generate(model, PROMPTS[:1], new, stop=stop, decode=counted) == stopped[:1]
-    assert max(looked) <= 2 * chunk  # nothing was drawn after the chunk in which the row ended
+    monkeypatch.setitem(generate.__globals__, "_continue", counted)
+    assert generate(model, PROMPTS[:1], new, stop=stop, decode=text) == stopped[:1]
+    # nothing was drawn after the chunk in which the row ended
+    assert limits == list(range(chunk, len(stopped[0]) + chunk, chunk))
+    assert limits[-1] < new
 
 
 def test_until_stop_by_hand():

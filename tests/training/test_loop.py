@@ -1,5 +1,10 @@
-"""Whole runs of a tiny model: resuming, signals, meshes, several processes. Each runs in a process of its own."""
+"""Whole runs of a tiny model: resuming, signals, meshes, several processes.
 
+On one device they run in this process; all layouts of eight devices in one other, layouts.py; signals, kills and
+several processes in theirs.
+"""
+
+import functools
 import json
 import os
 import signal
@@ -12,7 +17,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from t5x_style.huggingface.__main__ import main as huggingface
+from t5x_style.train import main
+from tests.training.small_run import arguments
+
 PROGRAM = Path(__file__).parent / "small_run.py"
+LAYOUTS = {
+    "zero3": ["MeshConfig.fsdp=8"],
+    "data": ["MeshConfig.data=8", "MeshConfig.fsdp=1", "zero.stage=0"],
+    "zero1": ["MeshConfig.fsdp=8", "zero.stage=1"],
+    "zero2": ["MeshConfig.fsdp=8", "zero.stage=2"],
+    "data-fsdp-tensor": ["MeshConfig.data=2", "MeshConfig.fsdp=2", "MeshConfig.tensor=2"],
+}
+SLOW = {"data", "zero1"}
+QUICK = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # see quick_to_compile in tests/conftest.py
+FOUR = ["STEPS=4", "Cosine.steps=12"]  # the first steps of the straight run, by its programs
 OTHER = "llama.embed_dim=64"
 
 
@@ -20,22 +39,62 @@ OTHER = "llama.embed_dim=64"
 def folder(tmp_path_factory):
     """Holds the tokenizer, the cache, and one run of 12 steps on one device: `straight`."""
     folder = tmp_path_factory.mktemp("runs")
-    finish(start(folder, "MODEL_DIR='{folder}/straight'"))
+    assert train(folder, "MODEL_DIR='{folder}/straight'") == 0
     return folder
 
 
-def start(folder, *bindings, devices=1):
-    environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+@pytest.fixture(scope="module")
+def eight_devices(folder):
+    """name -> exit code or traceback of a layout, or of a zero3 run that starts from `straight` or its export.
+
+    Those of the fast tests run in one process, without XLA's expensive passes; the slow ones in one, with them.
+    """
+
+    @functools.cache
+    def results(slow):
+        runs = {name: bindings for name, bindings in LAYOUTS.items() if (name in SLOW) == slow}
+        if not slow:
+            options = ["--max_shard_size", "50KB"]
+            assert huggingface(["export", str(folder / "straight"), str(folder / "exported"), *options]) == 0
+            for source in ("straight", "exported"):
+                runs[f"from_{source}"] = [*LAYOUTS["zero3"], *FOUR, f"TrainRun.init_from='{folder / source}'"]
+        command = [sys.executable, PROGRAM.with_name("layouts.py"), folder, json.dumps(runs)]
+        environment = os.environ if slow else os.environ | QUICK
+        finish(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
+        return json.loads((folder / "layouts.json").read_text())
+
+    return lambda name: results(name in SLOW)[name]
+
+
+def train(folder, *bindings):
+    """Runs in this process; returns the exit code."""
+    return main(arguments(folder, *(binding.replace("{folder}", str(folder)) for binding in bindings)))
+
+
+def start(folder, *bindings, **environment):
+    """Starts a run in a process of its own."""
     bindings = [binding.replace("{folder}", str(folder)) for binding in bindings]
     return subprocess.Popen(
-        [sys.executable, str(PROGRAM), str(folder), *bindings], env=environment, stderr=subprocess.PIPE, text=True
+        [sys.executable, str(PROGRAM), str(folder), *bindings],
+        env={**os.environ, **environment},
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
 def finish(process, code=0):
-    _, errors = process.communicate(timeout=300)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == code, errors[-3000:]
     return errors
+
+
+def wait_for(process, reached):
+    """Waits until `reached()`, while the process runs."""
+    deadline = time.monotonic() + 120
+    while not reached():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def rows(folder, kind="train"):
@@ -62,63 +121,49 @@ def test_run_learns_and_writes_everything(folder):
 
 def test_finished_run_does_nothing_more(folder):
     before = (folder / "straight" / "metrics.jsonl").read_bytes()
-    finish(start(folder, "MODEL_DIR='{folder}/straight'"))
+    assert train(folder, "MODEL_DIR='{folder}/straight'") == 0
     assert (folder / "straight" / "metrics.jsonl").read_bytes() == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+@pytest.mark.parametrize(
+    "number",
+    [pytest.param(signal.SIGINT, id="ctrl-c", marks=pytest.mark.slow), pytest.param(signal.SIGTERM, id="sigterm")],
+)
 def test_stopped_by_a_signal_and_continued_equals_the_straight_run(folder, number):
     stopped = folder / f"stopped-{number}"
     process = start(folder, f"MODEL_DIR='{stopped}'")
     path = stopped / "metrics.jsonl"
-    deadline = time.monotonic() + 120
-    while not (path.exists() and '"step": 3' in path.read_text()):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for(process, lambda: path.exists() and '"step": 3' in path.read_text())
     process.send_signal(number)
     errors = finish(process, 130)
     assert "run the same command again" in errors
-    finish(start(folder, f"MODEL_DIR='{stopped}'"))
+    assert train(folder, f"MODEL_DIR='{stopped}'") == 0
     np.testing.assert_array_equal(losses(stopped), losses(folder / "straight"))
     np.testing.assert_array_equal(losses(stopped, "eval"), losses(folder / "straight", "eval"))
 
 
 def test_killed_and_continued_equals_the_straight_run(folder):
     process = start(folder, "MODEL_DIR='{folder}/killed'")
-    deadline = time.monotonic() + 120
-    while not (folder / "killed" / "checkpoints" / "4").exists():
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for(process, (folder / "killed" / "checkpoints" / "4").exists)
     process.kill()
     process.communicate()
-    finish(start(folder, "MODEL_DIR='{folder}/killed'"))
+    assert train(folder, "MODEL_DIR='{folder}/killed'") == 0
     np.testing.assert_array_equal(losses(folder / "killed"), losses(folder / "straight"))
 
 
 @pytest.mark.parametrize(
-    "mesh",
-    [
-        ("MeshConfig.fsdp=8",),
-        ("MeshConfig.data=8", "MeshConfig.fsdp=1", "zero.stage=0"),
-        ("MeshConfig.fsdp=8", "zero.stage=1"),
-        ("MeshConfig.fsdp=8", "zero.stage=2"),
-        ("MeshConfig.data=2", "MeshConfig.fsdp=2", "MeshConfig.tensor=2"),
-    ],
-    ids=["zero3", "data", "zero1", "zero2", "data-fsdp-tensor"],
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in LAYOUTS]
 )
-def test_every_layout_gives_the_same_losses(folder, mesh, request):
+def test_every_layout_gives_the_same_losses(folder, eight_devices, name):
     """fp32, 12 steps at learning rate up to 1e-3: rounding only, measured below 1e-5 of the loss."""
-    name = request.node.callspec.id
-    finish(start(folder, f"MODEL_DIR='{{folder}}/{name}'", *mesh, devices=8))
+    assert eight_devices(name) == 0
     np.testing.assert_allclose(losses(folder / name), losses(folder / "straight"), rtol=1e-5)
 
 
 def test_accumulation_gives_the_same_losses(folder):
     """Two streams give the same rows to a step, whether in one microbatch of 8 or in four of 2."""
-    finish(start(folder, "MODEL_DIR='{folder}/accumulated'", "DataConfig.accumulation=4", "DataConfig.streams=2"))
-    finish(start(folder, "MODEL_DIR='{folder}/two-streams'", "DataConfig.streams=2"))
+    assert train(folder, "MODEL_DIR='{folder}/accumulated'", "DataConfig.accumulation=4", "DataConfig.streams=2") == 0
+    assert train(folder, "MODEL_DIR='{folder}/two-streams'", "DataConfig.streams=2") == 0
     np.testing.assert_allclose(losses(folder / "accumulated"), losses(folder / "two-streams"), rtol=1e-5)
 
 
@@ -127,33 +172,27 @@ def test_two_processes_equal_one_and_their_checkpoint_continues_on_one(folder):
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
     flags = [f"--coordinator=localhost:{port}", "--num_processes=2"]
-    first = [
-        start(folder, "MODEL_DIR='{folder}/two'", "STEPS=8", "Cosine.steps=12", *flags, f"--process_id={i}", devices=2)
-        for i in range(2)
-    ]
-    for process in first:
+    bindings = ["MODEL_DIR='{folder}/two'", "STEPS=8", "Cosine.steps=12", *flags]
+    devices = "--xla_force_host_platform_device_count=2"
+    for process in [start(folder, *bindings, f"--process_id={i}", XLA_FLAGS=devices, **QUICK) for i in range(2)]:
         finish(process)
     np.testing.assert_allclose(losses(folder / "two"), losses(folder / "straight")[:8], rtol=1e-5)
-    finish(start(folder, "MODEL_DIR='{folder}/two'"))
+    assert train(folder, "MODEL_DIR='{folder}/two'") == 0
     np.testing.assert_allclose(losses(folder / "two"), losses(folder / "straight"), rtol=1e-5)
 
 
 def test_init_from_starts_with_its_parameters(folder):
-    finish(start(folder, "MODEL_DIR='{folder}/tuned'", "TrainRun.init_from='{folder}/straight'", "STEPS=4"))
+    assert train(folder, "MODEL_DIR='{folder}/tuned'", "TrainRun.init_from='{folder}/straight'", *FOUR) == 0
     assert losses(folder / "tuned")[0] < losses(folder / "straight")[2]
 
 
-def test_init_from_a_hugging_face_folder_is_init_from_the_model(folder):
-    command = [sys.executable, "-m", "t5x_style.huggingface", "export", folder / "straight", folder / "exported"]
-    subprocess.run([*command, "--max_shard_size", "50KB"], check=True, capture_output=True)
-    for source in ("straight", "exported"):
-        model = "MODEL_DIR='{folder}/from_" + source + "'"
-        finish(
-            start(folder, model, f"TrainRun.init_from='{{folder}}/{source}'", "STEPS=4", "MeshConfig.fsdp=2", devices=2)
-        )
+def test_init_from_a_hugging_face_folder_is_init_from_the_model(folder, eight_devices, capfd):
+    assert (eight_devices("from_straight"), eight_devices("from_exported")) == (0, 0)
+    assert losses(folder / "from_straight")[0] < losses(folder / "straight")[2]
     np.testing.assert_array_equal(losses(folder / "from_exported"), losses(folder / "from_straight"))
-    other = finish(start(folder, "MODEL_DIR='{folder}/x'", "TrainRun.init_from='{folder}/exported'", OTHER), 2)
-    assert "holds another model: embed_dim is 64, not 32; configure the same model" in other
+    capfd.readouterr()
+    assert train(folder, "MODEL_DIR='{folder}/x'", "TrainRun.init_from='{folder}/exported'", OTHER) == 2
+    assert "holds another model: embed_dim is 64, not 32; configure the same model" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -167,19 +206,19 @@ def test_init_from_a_hugging_face_folder_is_init_from_the_model(folder):
         (("MODEL_DIR='{folder}/x'", "--num_processes=2"), "go together"),
     ],
 )
-def test_mistakes_are_one_line(folder, bindings, message):
-    errors = finish(start(folder, *bindings), 2)
+def test_mistakes_are_one_line(folder, bindings, message, capfd):
+    capfd.readouterr()
+    assert train(folder, *bindings) == 2
+    errors = capfd.readouterr().err
     assert errors.count("error: ") == 1
     assert message in errors
     assert "Traceback" not in errors
 
 
-def test_divergence_stops_the_run_with_advice(folder):
-    errors = finish(
-        start(
-            folder, "MODEL_DIR='{folder}/nan'", "PEAK_LEARNING_RATE=1e30", "WARMUP_STEPS=0", "GuardConfig.patience=3"
-        ),
-        2,
-    )
+def test_divergence_stops_the_run_with_advice(folder, capfd):
+    run = ["MODEL_DIR='{folder}/nan'", "PEAK_LEARNING_RATE=1e30", "WARMUP_STEPS=0", "GuardConfig.patience=3"]
+    capfd.readouterr()
+    assert train(folder, *run) == 2
+    errors = capfd.readouterr().err
     assert "updates in a row were not finite" in errors
     assert "Traceback" not in errors

@@ -1,5 +1,7 @@
 """One step: exact accumulation, the guard, the update against a hand-written AdamW."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,17 +31,20 @@ def make_batch(rows=8, seed=0):
 
 def params():
     rng = np.random.default_rng(1)
-    return {"w": jnp.asarray(rng.normal(size=(3, 2)), jnp.float32), "b": jnp.zeros(2)}
+    return {"w": rng.normal(size=(3, 2)).astype(np.float32), "b": np.zeros(2, np.float32)}
 
 
 def split(batch, parts):
-    return jax.tree.map(lambda a: jnp.asarray(a).reshape(parts, -1, *a.shape[1:]), batch)
+    return jax.tree.map(lambda a: a.reshape(parts, -1, *a.shape[1:]), batch)
 
 
-@pytest.mark.parametrize("parts", [2, 4, 8])
+accumulate = jax.jit(functools.partial(step.accumulate, loss_function))
+
+
+@pytest.mark.parametrize("parts", [pytest.param(2, marks=pytest.mark.slow), 4, pytest.param(8, marks=pytest.mark.slow)])
 def test_accumulation_equals_one_batch_with_uneven_weights(parts):
-    whole, metrics = step.accumulate(loss_function, params(), split(make_batch(), 1))
-    parted, parted_metrics = step.accumulate(loss_function, params(), split(make_batch(), parts))
+    whole, metrics = accumulate(params(), split(make_batch(), 1))
+    parted, parted_metrics = accumulate(params(), split(make_batch(), parts))
     for name in whole:
         np.testing.assert_allclose(whole[name], parted[name], rtol=1e-5, atol=1e-6)
     assert metrics["loss"] == pytest.approx(float(parted_metrics["loss"]), rel=1e-6)
@@ -48,7 +53,7 @@ def test_accumulation_equals_one_batch_with_uneven_weights(parts):
 
 def test_batch_without_weights_changes_nothing():
     batch = split({**make_batch(), "weight": np.zeros(8, np.float32)}, 2)
-    gradients, metrics = step.accumulate(loss_function, params(), batch)
+    gradients, metrics = accumulate(params(), batch)
     assert all(np.all(np.asarray(gradient) == 0) for gradient in gradients.values())
     assert metrics["loss"] == 0
 
@@ -56,7 +61,7 @@ def test_batch_without_weights_changes_nothing():
 def make_step(optimizer, guard=None):
     transformation = optimizer.build(AXES)
     run = step.make_train_step(loss_function, transformation, optimizer.schedule, guard or step.GuardConfig())
-    return jax.jit(run), state.fresh(params(), transformation)
+    return jax.jit(run), jax.jit(lambda: state.fresh(params(), transformation))()
 
 
 def test_adamw_against_the_formula():
@@ -69,8 +74,8 @@ def test_adamw_against_the_formula():
     square = {name: np.zeros_like(value) for name, value in expected.items()}
     for number in range(1, 4):
         batch = make_batch(seed=number)
-        as_jax = {name: jnp.asarray(value, jnp.float32) for name, value in expected.items()}
-        gradients, _ = step.accumulate(loss_function, as_jax, split(batch, 1))
+        as_jax = {name: value.astype(np.float32) for name, value in expected.items()}
+        gradients, _ = accumulate(as_jax, split(batch, 1))
         norm = np.sqrt(sum(np.sum(np.square(np.asarray(value, np.float64))) for value in gradients.values()))
         for name in expected:
             gradient = np.asarray(gradients[name], np.float64) * min(1, 0.5 / norm)
@@ -125,9 +130,9 @@ def test_spike_is_skipped_only_after_the_warm_up():
 def test_lion_moves_by_the_sign():
     optimizer = optimizers.Lion(schedules.Constant(0.01), weight_decay=0.0, clip_norm=None)
     run, train_state = make_step(optimizer)
-    gradients, _ = step.accumulate(loss_function, params(), split(make_batch(), 1))
+    gradients, _ = accumulate(params(), split(make_batch(), 1))
     new, _ = run(train_state, split(make_batch(), 1))
-    expected = params()["w"] - 0.01 * jnp.sign(gradients["w"])
+    expected = params()["w"] - 0.01 * np.sign(gradients["w"])
     np.testing.assert_allclose(new.params["w"], expected, rtol=1e-6)
 
 
@@ -138,7 +143,7 @@ def test_wrong_optimizer_values(bad):
 
 
 def test_eval_step_sums_over_microbatches():
-    run = step.make_eval_step(loss_function)
+    run = jax.jit(step.make_eval_step(loss_function))
     one = run(params(), split(make_batch(), 1))
     four = run(params(), split(make_batch(), 4))
     np.testing.assert_allclose(one, four, rtol=1e-6)

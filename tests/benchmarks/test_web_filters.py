@@ -1,5 +1,6 @@
 """The benchmark runs and says so plainly when its peer is not installed; differences are put down to their cause."""
 
+import gzip
 import importlib.util
 import re
 
@@ -12,8 +13,20 @@ pytestmark = pytest.mark.slow
 PROSE = "The mill that was built by the river is still there. It has been standing with the bridge for years.\n" * 3
 
 
-def test_last_line(tmp_path, warc, capsys):
-    warc.pages(tmp_path / "pages.warc.gz", [warc.prose(number) for number in range(3)])
+def record(number: int) -> bytes:
+    """One page in a WARC record."""
+    page = f"<html><body><p>{number} {PROSE}</p></body></html>".encode()
+    block = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n" + page
+    head = (
+        f"WARC/1.0\r\nWARC-Type: response\r\nWARC-Target-URI: http://x/{number}\r\nWARC-Date: 2024-05-01T00:00:00Z\r\n"
+        f"WARC-Record-ID: <urn:uuid:00000000-0000-0000-0000-{number:012d}>\r\n"
+        f"Content-Type: application/http; msgtype=response\r\nContent-Length: {len(block)}\r\n\r\n"
+    )
+    return gzip.compress(head.encode() + block + b"\r\n\r\n", mtime=0)
+
+
+def test_last_line(tmp_path, capsys):
+    (tmp_path / "pages.warc.gz").write_bytes(b"".join(map(record, range(3))))
     arguments = ["--pages", str(tmp_path / "*.warc.gz"), "--repeats", "1"]
     if importlib.util.find_spec("datatrove") is None:
         with pytest.raises(SystemExit) as ended:

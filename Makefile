@@ -59,7 +59,7 @@ format: install
 
 # Two processes; a file's tests stay together, those of TensorFlow in one process (tests/conftest.py). QUARTER=0..3 runs
 # every fourth test function, CI's spot check; in CI the 15 dearest tests are printed.
-PYTEST = -m pytest -n 2 --dist loadgroup $(if $(CI),--durations=15) $(if $(QUARTER),--quarter=$(QUARTER))
+PYTEST = -m pytest -n 2 --dist loadfile $(if $(CI),--durations=15) $(if $(QUARTER),--quarter=$(QUARTER))
 
 test: install
 	$(BIN)/python $(PYTEST) --ignore=tests/parity -m "not slow" tests

@@ -18,6 +18,16 @@ def group(name: str) -> str:
     return "tensorflow" if name.startswith(TENSORFLOW) else name.partition("::")[0]
 
 
+# Groups that take over a minute: one that began last would leave the other process without work.
+LONGEST = ("tests/e2e/", "tests/training/test_loop.py", "tensorflow")
+
+
+def order(name: str) -> int:
+    """Where a test's group comes: the longest first, all others as they were collected."""
+    its_group = group(name)
+    return next((place for place, start in enumerate(LONGEST) if its_group.startswith(start)), len(LONGEST))
+
+
 def quarter(name: str) -> int:
     """0 to 3 by file and function, so that the parameters of a function stay together."""
     return zlib.crc32(name.partition("[")[0].encode()) % 4

@@ -1,6 +1,7 @@
 """What tests/selection.py decides, and that two runs give the tests of the archives the same names."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -51,3 +52,16 @@ def test_two_collections_give_the_same_names():
     first, second = (names(seed).split("\n\n")[0].splitlines() for seed in "12")
     assert len(first) > 100
     assert first == second
+
+
+def test_tests_of_a_file_share_a_process():
+    command = [sys.executable, "-m", "pytest", "-n2", "-vv", "tests/test_errors.py", "tests/training/test_schedules.py"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    ran = re.findall(r"\[(gw\d)\].* PASSED (\S+?)::", done.stdout)
+    assert len(ran) > 8
+    assert len(set(ran)) == 2, done.stdout  # a process a file
+
+
+def test_the_longest_come_first():
+    names = ["tests/a.py::test", "tests/tasks/test_splits.py::test", "tests/e2e/test_quickstart.py::test"]
+    assert sorted(names, key=selection.order) == names[::-1]

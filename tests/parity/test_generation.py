@@ -14,6 +14,7 @@ import torch
 
 from t5x_style.decoding import BeamSearch, Sampling, prepare, score
 from tests.parity import pairs
+from tests.parity.cases.case import all_cases
 from tests.parity.compare import BATCH as PROMPTS
 from tests.parity.compare import our_batch as ours
 from tests.parity.compare import their_batch as theirs
@@ -27,7 +28,10 @@ RULES = [(False, 1.0), (True, 0.0), ("never", -1.5), ("never", 2.0)]  # each val
 
 @functools.cache
 def models(name):
-    pair = pairs.shared(name)
+    """(the pair of a case with one layer, as depth is not the point here; our model prepared)."""
+    case = all_cases()[name]
+    one = {key: 1 for key in ("num_hidden_layers", "num_layers", "num_decoder_layers") if key in case.settings}
+    pair = pairs.make(case._replace(settings={**case.settings, **one}))
     return pair, prepare(pair.model)
 
 

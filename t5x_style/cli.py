@@ -36,6 +36,7 @@ GROUPS: dict[str, tuple[tuple[str, str, str], ...]] = {
     "Evaluate and use": (
         ("evaluate", "t5x_style.evaluate", "evaluate models on Tasks and by perplexity"),
         ("report", "t5x_style.report", "write one HTML page about a run"),
+        ("report-picture", "t5x_style.report.picture", "take a picture of its first screen"),
         ("generate", "t5x_style.generate", "continue prompts, or answer them"),
         ("huggingface", "t5x_style.huggingface", "import and export Hugging Face folders"),
     ),

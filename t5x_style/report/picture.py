@@ -5,7 +5,6 @@ Chromium or Chrome renders the page; nothing is drawn by hand. `make picture` wr
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import subprocess
 import tempfile
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from absl import logging
 
+from t5x_style import command_line
 from t5x_style.errors import UserError, run_main
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -84,11 +84,7 @@ def find_browser() -> str:
 
 
 def _main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m t5x_style.report.picture",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line.parser("t5x_style.report.picture", __doc__)
     parser.add_argument("--quickstart", required=True, help="folder of a quickstart")
     parser.add_argument("--output", required=True, help="the PNG file")
     parser.add_argument("--browser", help="program; default: Chromium or Chrome, where it is installed")

@@ -370,6 +370,7 @@ def test_500_sources(make_cache):
         make_cache(f"task{index:03d}", [{"targets": [5 + index] * 8}] * 3, shards=1)
     rates = {f"task{index:03d}": 1.0 + index % 7 for index in range(500)}
     write_mixture(f"{make_cache.folder}/mix", Mixture("mix", "examples", rates))
+    threads, tasks = set(threading.enumerate()), len(os.listdir("/proc/self/task"))
     began = time.perf_counter()
     loader = open_loader(config_of(make_cache, name="mix", prefetch=2, batch_size=8))
     next(loader)
@@ -378,8 +379,8 @@ def test_500_sources(make_cache):
         next(loader)
     seen = loader.counters()["tokens_by_source"]
     assert sum(count > 0 for count in seen.values()) == 500
-    assert threading.active_count() < 20
-    assert len(os.listdir("/proc/self/task")) < 150  # array_record's one pool of 64, and jax's
+    assert len(set(threading.enumerate()) - threads) < 20
+    assert len(os.listdir("/proc/self/task")) - tasks < 150  # array_record's one pool of 64, and jax's
     loader.close()
 
 
@@ -458,26 +459,27 @@ def test_errors_of_the_background_thread_arrive(make_cache, documents):
 
 def test_closing(make_cache, documents):
     make_cache("docs", documents(50))
-    before = threading.active_count()
+    before = set(threading.enumerate())
     loader = open_loader(config_of(make_cache, prefetch=2))
     next(loader)
-    assert threading.active_count() == before + 1
+    assert [thread.name for thread in set(threading.enumerate()) - before] == ["t5x_style-data"]
     loader.close()
     loader.close()
-    assert threading.active_count() == before
+    assert not set(threading.enumerate()) - before
     with pytest.raises(UserError, match="closed"):
         next(loader)
 
 
 def test_an_abandoned_loader_stops_its_thread(make_cache, documents):
     make_cache("docs", documents(50))
-    before = threading.active_count()
+    before = set(threading.enumerate())
     loader = open_loader(config_of(make_cache, prefetch=1))
     next(loader)
+    assert set(threading.enumerate()) - before
     del loader
     gc.collect()
     time.sleep(0.5)
-    assert threading.active_count() == before
+    assert not set(threading.enumerate()) - before
 
 
 def test_batches_are_not_reused(make_cache, documents):

@@ -9,7 +9,6 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 import t5x_style
 from t5x_style.checkpoints import checkpoints, parameters
@@ -39,7 +38,6 @@ def test_it_exports_and_the_export_has_the_same_logits(tmp_path):
     np.testing.assert_allclose(last_logits(tmp_path / "exported"), EXPECTED["last_logits"], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.slow
 def test_a_run_starts_from_it(tmp_path):
     """One step at learning rate 0 writes its parameters back as they were."""
     shutil.copytree(OLD / "tokenizer", tmp_path / "tokenizer")

@@ -36,6 +36,12 @@ def test_quarters_part_the_functions_and_keep_their_parameters_together():
     assert all(30 <= quarters[::2].count(number) <= 70 for number in range(4))
 
 
+def test_quarters_part_the_cases_of_parity():
+    names = [f"tests/parity/test_families.py::test_logits[{number}]" for number in range(200)]
+    quarters = [selection.quarter(name) for name in names]
+    assert all(30 <= quarters.count(number) <= 70 for number in range(4))
+
+
 def test_groups():
     assert selection.group("tests/tasks/test_splits.py::test_a") == "tensorflow"
     assert selection.group("tests/models/test_moe.py::test_a[x::y]") == "tests/models/test_moe.py"

@@ -6,10 +6,10 @@ import dataclasses
 
 from t5x_style.data.data_config import DataConfig
 from t5x_style.errors import UserError
+from t5x_style.losses.forward import check_fields
 from t5x_style.mesh import MeshConfig
 from t5x_style.models.specs import DecoderConfig, DtypePolicy, EncoderConfig, EncoderDecoderConfig
 from t5x_style.models.specs.recurrent_config import RecurrentConfig
-from t5x_style.training.forward import check_fields
 from t5x_style.training.optimizers import AdamW, Lion
 from t5x_style.training.step import GuardConfig
 

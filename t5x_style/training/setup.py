@@ -14,9 +14,9 @@ from t5x_style import mesh as meshes
 from t5x_style import models
 from t5x_style.checkpoints import checkpoints, parameters
 from t5x_style.losses.cross_entropy import cross_entropy
+from t5x_style.losses.forward import forward
 from t5x_style.losses.routers import add_router_losses
 from t5x_style.training import randomness, state, step
-from t5x_style.training.forward import forward
 from t5x_style.training.run import TrainRun
 
 
@@ -40,7 +40,7 @@ class Setup:
 
 
 def make_loss_function(run: TrainRun, graphdef: nnx.GraphDef, model_state: nnx.State) -> step.LossFunction:
-    """The loss of a model on one microbatch of the fields that t5x_style.data delivers, see forward.py."""
+    """The loss of a model on one microbatch of the fields that t5x_style.data delivers, see losses/forward.py."""
 
     def loss_function(params: parameters.Params, batch: dict[str, jax.Array]) -> tuple:
         model = parameters.merge(graphdef, model_state, params)

@@ -16,7 +16,7 @@ from t5x_style.models import flops_per_token, parameter_count
 from t5x_style.models import specs as parts
 from t5x_style.models.serialization import from_json, to_json
 from t5x_style.models.specs.recurrent_config import RecurrentConfig
-from t5x_style.training.forward import forward
+from t5x_style.losses.forward import forward
 from tests.built import build
 from tests.models.conftest import filled, jitted
 

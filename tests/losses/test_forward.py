@@ -12,10 +12,10 @@ from t5x_style import models
 from t5x_style.checkpoints import parameters
 from t5x_style.data.objectives import CausalLM
 from t5x_style.errors import UserError
+from t5x_style.losses.forward import check_fields
 from t5x_style.models import flops_per_token
 from t5x_style.models.presets import bert, llama, lstm, t5, xlnet
 from t5x_style.training import optimizers
-from t5x_style.training.forward import check_fields
 from t5x_style.training.setup import make_loss_function
 
 VOCAB = 96

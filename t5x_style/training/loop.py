@@ -85,7 +85,7 @@ def train(run: TrainRun, open_loader: Any) -> dict[str, float]:
       Interrupted: a signal stopped it; the checkpoint of the last finished step is on disk.
     """
     setup = set_up(run)
-    with meshes.use(setup.mesh, run.mesh.tables):
+    with meshes.use(setup.mesh, run.mesh.resolved_tables):
         return _Loop(run, setup, open_loader).run_all()
 
 
@@ -94,7 +94,7 @@ class _Loop:
 
     def __init__(self, run: TrainRun, setup: Setup, open_loader: Any):
         self.run, self.setup = run, setup
-        tables = run.mesh.tables
+        tables = run.mesh.resolved_tables
         self.batch_sharding = meshes.batch_sharding(setup.mesh, tables, rank=3, leading=1)
         self.rows = run.data.batch_size // run.data.accumulation
         local = meshes.local_rows(self.batch_sharding, self.rows, leading=1)

@@ -66,7 +66,7 @@ def set_up(run: TrainRun) -> Setup:
       UserError: mesh and devices, or batch and mesh, do not fit.
     """
     mesh = meshes.make_mesh(run.mesh)
-    tables = run.mesh.tables
+    tables = run.mesh.resolved_tables
     meshes.check_batch(run.data.batch_size // run.data.accumulation, mesh, tables)
     resolver = meshes.Resolver(mesh, tables)
 

@@ -86,10 +86,10 @@ class _Reach:
         for binding in bound.values():
             self.follow(binding.value, call.scope)
 
-    def keys(self) -> set[Key]:
+    def met(self) -> set[Key]:
         """The keys of all bindings that were met."""
-        met = {binding.key for call in self.calls.values() for binding in call.values()}
-        return met | {binding.key for binding in self.macros.values()}
+        bound = {binding.key for call in self.calls.values() for binding in call.values()}
+        return bound | {binding.key for binding in self.macros.values()}
 
 
 def plan(bindings: Iterable[Binding], root: str) -> Plan:
@@ -102,7 +102,7 @@ def plan(bindings: Iterable[Binding], root: str) -> Plan:
     holding = {key: rivals[-1] for key, rivals in written.items()}
     new = _Reach(holding)
     new.call(Call((), root), made=True)
-    used = new.keys()
+    used = new.met()
     excused = _excused(written, holding, new)
     unused = [binding for key, binding in holding.items() if key not in used]
     return Plan(
@@ -141,8 +141,8 @@ def _excused(written: Mapping[Key, list[Binding]], holding: Mapping[Key, Binding
                 for scope in {own, *scopes.get(key.target, ())}:
                     reach = _Reach(holding)
                     reach.follow(old.value, scope)
-                    excused |= {
-                        met for met in reach.keys() if not met.target or holding[met].source != rivals[-1].source
-                    }
+                    for met in reach.met():
+                        if not met.target or holding[met].source != rivals[-1].source:
+                            excused.add(met)
                     grown |= note(reach.calls)
     return excused

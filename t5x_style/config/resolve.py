@@ -67,14 +67,19 @@ class Resolver:
     def _by_table(self, name: str) -> Any:
         """By the short name or any dotted end of the full one, among the table and what was named before."""
         if name in self.names:
-            return _load(self.names[name])
+            return self._object(self.names[name])
         known = {*self.names.values(), *self.found}
         fitting = sorted(full for full in known if full == name or full.endswith(f".{name}"))
         if len(fitting) > 1:
             raise UserError(f"{name!r} can be {' or '.join(fitting)}; write more of the name")
-        if not fitting:
-            return None
-        return self.found[fitting[0]] if fitting[0] in self.found else _load(fitting[0])
+        return self._object(fitting[0]) if fitting else None
+
+    def _object(self, full: str) -> Any:
+        """The class or function of a full name, imported unless it was met before."""
+        if full in self.found:
+            return self.found[full]
+        module, _, name = full.rpartition(".")
+        return getattr(importlib.import_module(module), name)
 
     def _by_path(self, name: str) -> Any:
         """By the full dotted name of something importable."""
@@ -94,12 +99,7 @@ class Resolver:
         near = difflib.get_close_matches(last, known, n=3, cutoff=0.6)
         if near:
             return f"; did you mean {', '.join(near)}?"
-        return "; short names are those of t5x_style, anything else by its module: import my_module, @my_module.MyLoss()"
-
-
-def _load(full: str) -> Any:
-    module, _, name = full.rpartition(".")
-    return getattr(importlib.import_module(module), name)
+        return "; what is not t5x_style's is named with its module: import my_module, @my_module.MyLoss()"
 
 
 def _attribute(symbols: Mapping[str, Any], name: str) -> Any:

@@ -110,8 +110,8 @@ def _import(statement: Any, place: str) -> Mapping[str, Any]:
             module = import_module(statement.module.partition(".")[0])
     except (ImportError, SyntaxError) as error:
         raise UserError(
-            f"{place}: `{statement.format()}` failed: {error}; short names of t5x_style need no import, modules of your "
-            "own must lie in the working directory or on PYTHONPATH"
+            f"{place}: `{statement.format()}` failed: {error}; a module of your own must lie in the working directory "
+            "or on PYTHONPATH, and t5x_style's short names need no import"
         ) from error
     return {statement.bound_name(): module}
 

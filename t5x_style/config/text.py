@@ -1,4 +1,7 @@
-"""Bindings as gin text: what config.gin and operative.gin of a MODEL_DIR hold. Both are run files again."""
+"""Bindings as gin text: what config.gin and operative.gin of a MODEL_DIR hold.
+
+operative.gin is a run file by itself; config.gin, for reading, also has bindings that nothing uses.
+"""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def check_types(value: Any, where: str) -> Iterator[str]:
 
 
 def name_of(hint: Any) -> str:
-    """A hint as a user would write it. Example: collections.abc.Mapping[str, float] | None -> "dict[str, float] | None"."""
+    """A hint as a user would write it. Example: Mapping[str, float] | None -> "dict[str, float] | None"."""
     if isinstance(hint, type) and not typing.get_args(hint):
         return hint.__name__
     text = re.sub(r"\b(?:\w+\.)+(?=\w)", "", str(hint))

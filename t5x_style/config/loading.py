@@ -20,7 +20,7 @@ from t5x_style.errors import UserError
 
 
 class Loaded(NamedTuple):
-    """What `load` returns: the root instance, what it was made of (a run file by itself), and all bindings that hold."""
+    """What `load` returns: the root, what it was made of (a run file by itself), and all bindings that hold."""
 
     root: Any
     operative: str

@@ -1,6 +1,7 @@
 """Run files read like recipes: any order, whole parts replaced, mistakes said where they stand."""
 
 import itertools
+import re
 from pathlib import Path
 
 import pytest
@@ -184,6 +185,15 @@ def test_the_operative_configuration_is_a_run_file_by_itself(tmp_path, extra):
     assert again.root == loaded.root
     assert again.operative == loaded.operative
     assert config.load(TrainRun, [str(path)], ["STEPS = 600"]).root.steps == 600
+
+
+def test_the_recipe_of_the_documentation_loads(write):
+    page = (GIN.parent / "docs" / "training.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```gin\n(.*?)```", page, re.DOTALL)
+    run = config.load(TrainRun, [write(block)]).root
+    assert run.model == llama2("7b")
+    assert run.optimizer == Lion(Cosine(3e-5, 100_000, 2000), weight_decay=0.5)
+    assert (run.mesh.zero_stage, run.evaluation, run.policy.compute) == (2, None, "bfloat16")
 
 
 def test_files_beside_the_including_one_are_found(write, tmp_path, recipe):

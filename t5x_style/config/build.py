@@ -34,8 +34,8 @@ def build(root: type, targets: Mapping[str, Any], program: str) -> Any:
                 if _REGISTERED.get(name) is not target:
                     gin.external_configurable(target, name=target.__qualname__, module=target.__module__)
                     _REGISTERED[name] = target
-        gin.parse_config(program)
         try:
+            gin.parse_config(program)
             return gin.get_configurable(root)()
         except UserError as error:
             raise UserError(_without_gins_place(error)) from error

@@ -81,10 +81,20 @@ def _unset(plan: levels.Plan) -> Iterator[str]:
 
 
 def _unused(plan: levels.Plan) -> Iterator[str]:
-    """What a user wrote and nothing uses."""
-    unused = [binding for binding in plan.rest if binding.by_user]
+    """What was written for this run and nothing uses; a binding that others hide in every scope says so."""
+
+    def shown_with_place(binding: Binding) -> str:
+        hiding = {
+            bound[binding.key.parameter].key.short
+            for call, bound in plan.calls.items()
+            if call.target == binding.key.target and binding.key.parameter in bound
+        }
+        instead = f"; {' and '.join(sorted(hiding))} hold instead" if binding.key.target and hiding else ""
+        return f"{binding.key.short} ({binding.place}{instead})"
+
+    unused = [binding for binding in plan.rest if binding.must_be_used]
     if unused:
-        shown = ", ".join(f"{binding.key.short} ({binding.place})" for binding in unused)
+        shown = ", ".join(map(shown_with_place, unused))
         plural = "s" if len(unused) > 1 else ""
         yield f"nothing uses the binding{plural} {shown}; look for a misspelt name or scope, or remove it"
 
@@ -120,12 +130,13 @@ def _place(binding: Binding, plan: levels.Plan) -> str:
 
 
 def _missing(plan: levels.Plan, resolver: Resolver) -> Iterator[str]:
-    """Parameters without default that nothing binds."""
+    """Parameters without default that nothing binds, and those that a file leaves open with %gin.REQUIRED."""
     for call in plan.calls:
         if call not in plan.made:
             continue
-        bound = {name for name, binding in plan.calls[call].items() if binding.value != REQUIRED}
-        missing = sorted(set(parameters(resolver.found[call.target]).required) - bound)
+        bound = plan.calls[call]
+        open_ends = {name for name, binding in bound.items() if binding.value == REQUIRED}
+        missing = sorted(open_ends | set(parameters(resolver.found[call.target]).required).difference(bound))
         if missing:
             target = resolver.found[call.target].__name__
             scope = "".join(f"{part}/" for part in call.scope)

@@ -51,25 +51,30 @@ class Resolver:
         Raises:
           UserError: nothing or more than one thing has this name.
         """
-        target = _attribute(symbols, name)
-        if target is None:
-            target = self._by_table(name)
-        if target is None:
-            target = _attribute(self.symbols, name)
-        if target is None:
-            target = self._by_path(name)
-        if target is None:
-            raise UserError(f"nothing is called {name!r}{self._near(name)}")
-        if not callable(target) or not hasattr(target, "__qualname__"):
-            raise UserError(f"{name!r} is {target!r}, no class or function")
-        return self.add(target)
+        other = None  # what has the name but is no class or function, such as the module `llama` beside the preset
+        for target in self._meanings(name, symbols):
+            if callable(target) and hasattr(target, "__qualname__"):
+                return self.add(target)
+            other = target if target is not None else other
+        if other is not None:
+            raise UserError(f"{name!r} is {other!r}, no class or function")
+        raise UserError(f"nothing is called {name!r}{self._near(name)}")
+
+    def _meanings(self, name: str, symbols: Mapping[str, Any]) -> Iterator[Any]:
+        """What a name can mean, None where it means nothing, in the order of `resolve`."""
+        yield _attribute(symbols, name)
+        yield self._by_table(name)
+        yield _attribute(self.symbols, name)
+        yield self._by_path(name)
 
     def _by_table(self, name: str) -> Any:
         """By the short name or any dotted end of the full one, among the table and what was named before."""
         if name in self.names:
             return self._object(self.names[name])
         known = {*self.names.values(), *self.found}
-        fitting = sorted(full for full in known if full == name or full.endswith(f".{name}"))
+        if name in known:
+            return self._object(name)
+        fitting = sorted(full for full in known if full.endswith(f".{name}"))
         if len(fitting) > 1:
             raise UserError(f"{name!r} can be {' or '.join(fitting)}; write more of the name")
         return self._object(fitting[0]) if fitting else None

@@ -6,7 +6,7 @@ import difflib
 import tokenize
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from t5x_style.config.find import find_gin_file, is_library_file
 from t5x_style.config.resolve import Resolver, import_module, parameters
@@ -14,6 +14,14 @@ from t5x_style.config.values import REQUIRED, Binding, Key, Level, Macro, Refere
 from t5x_style.errors import UserError
 
 _LIBRARY, _USER, _COMMAND_LINE = 1, 2, 3
+
+
+class Origin(NamedTuple):
+    """What all bindings of one file have in common (see `Binding`)."""
+
+    level: Level
+    source: str
+    must_be_used: bool
 
 
 def read_file(name: str, resolver: Resolver) -> list[Binding]:
@@ -42,7 +50,7 @@ def read_binding(text: str, resolver: Resolver) -> list[Binding]:
 
     if len(statements) != 1 or not isinstance(statements[0], config_parser.BindingStatement):
         raise UserError(f"{place} is no binding; write --gin.NAME=VALUE")
-    return [_binding(statements[0], resolver, {}, Level(_COMMAND_LINE, 0), "", place)]
+    return [_binding(statements[0], resolver, {}, Origin(Level(_COMMAND_LINE, 0), "", True), place)]
 
 
 def _file(path: Path, resolver: Resolver, above: Level | None, chain: tuple[Path, ...]) -> Iterator[Binding]:
@@ -53,7 +61,7 @@ def _file(path: Path, resolver: Resolver, above: Level | None, chain: tuple[Path
         raise UserError(f"{chain[-1]} includes {path}, which includes it again; take one of the two lines out")
     kind = _LIBRARY if is_library_file(path) else _USER
     level = Level(kind, above.depth - 1 if above is not None and above.kind == kind else 0)
-    source = str(path.resolve())
+    origin = Origin(level, str(path.resolve()), must_be_used=kind != _LIBRARY or above is None)
     symbols: dict[str, Any] = {}
     for statement in _statements(path):
         place = f"{path}:{statement.location.line_num}"
@@ -67,7 +75,7 @@ def _file(path: Path, resolver: Resolver, above: Level | None, chain: tuple[Path
                 raise UserError(f"{place}: {error}") from error
             yield from _file(included, resolver, level, (*chain, path.resolve()))
         elif isinstance(statement, config_parser.BindingStatement):
-            yield _binding(statement, resolver, symbols, level, source, place)
+            yield _binding(statement, resolver, symbols, origin, place)
         else:  # the head of a block `Name:`; its bindings follow
             _resolve(statement.selector, resolver, symbols, place)
 
@@ -123,9 +131,7 @@ def _resolve(name: str, resolver: Resolver, symbols: Mapping[str, Any], place: s
         raise UserError(f"{place}: {error}") from error
 
 
-def _binding(
-    statement: Any, resolver: Resolver, symbols: Mapping[str, Any], level: Level, source: str, place: str
-) -> Binding:
+def _binding(statement: Any, resolver: Resolver, symbols: Mapping[str, Any], origin: Origin, place: str) -> Binding:
     """A statement as a Binding: names resolved, the parameter checked."""
 
     def resolved(leaf: Any) -> Any:
@@ -136,11 +142,12 @@ def _binding(
     value = replace(statement.value, resolved)
     if not statement.arg_name:
         name = f"{statement.scope}/{statement.selector}" if statement.scope else statement.selector
-        return Binding(Key("", "", name), value, level, source, place)
+        return Binding(Key("", "", name), value, origin.level, origin.source, place, origin.must_be_used)
     target = _resolve(statement.selector, resolver, symbols, place)
     known = parameters(resolver.found[target])
     if not known.anything and statement.arg_name not in known.names:
         near = difflib.get_close_matches(statement.arg_name, known.names, n=3, cutoff=0.5)
         hint = f"did you mean {', '.join(near)}?" if near else f"it has {', '.join(known.names)}"
         raise UserError(f"{place}: {statement.selector} has no parameter {statement.arg_name!r}; {hint}")
-    return Binding(Key(statement.scope, target, statement.arg_name), value, level, source, place)
+    key = Key(statement.scope, target, statement.arg_name)
+    return Binding(key, value, origin.level, origin.source, place, origin.must_be_used)

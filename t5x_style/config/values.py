@@ -71,6 +71,8 @@ class Binding:
 
     Attributes:
       source: the file, or "" for the command line. place: where to find it, for people.
+      must_be_used: it stands in a user's file, in a file named for this run, or on the command line. What other files
+        of t5x_style say for parts that a run may not have (an evaluation) need not be used.
     """
 
     key: Key
@@ -78,11 +80,7 @@ class Binding:
     level: Level
     source: str
     place: str
-
-    @property
-    def by_user(self) -> bool:
-        """Whether a user wrote it, rather than a file that comes with t5x_style."""
-        return self.level.kind > 1
+    must_be_used: bool
 
 
 def leaves(value: Any) -> Iterator[Any]:

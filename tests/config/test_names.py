@@ -37,6 +37,12 @@ def test_names_may_be_longer_than_need_be():
     for name in ("AdamW", "optimizers.AdamW", "training.optimizers.AdamW", full):
         assert resolver.resolve(name, {}) == full
     assert resolver.found[full] is AdamW
+    import t5x_style.models.presets.llama as module
+
+    assert resolver.resolve("llama", {"llama": module}) == "t5x_style.models.presets.llama.llama"
+    assert resolver.resolve("llama.llama", {"llama": module}) == "t5x_style.models.presets.llama.llama"
+    with pytest.raises(UserError, match="no class or function"):
+        resolver.resolve("t5x_style.mesh.AXES", {})
     for name in ("optimisers.AdamW", "AdamW.build.x", "t5x_style.mesh.AXES", "mesh", "t5x_style.no_such.Thing"):
         with pytest.raises(UserError):
             resolver.resolve(name, {})

@@ -6,6 +6,7 @@ unset macro, a wrong type, and a binding or a scope that nothing uses are all er
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from t5x_style.config import build, levels, text
 from t5x_style.config.names import NAMES
 from t5x_style.config.resolve import Resolver, full_name, parameters
 from t5x_style.config.statements import read_binding, read_file
-from t5x_style.config.type_checks import ANYTHING, check_types, fits, name_of
+from t5x_style.config.type_checks import ANYTHING, ToBeMade, check_types, fits, name_of
 from t5x_style.config.values import REQUIRED, Binding, Macro, Reference, replace
 from t5x_style.errors import UserError
 
@@ -108,18 +109,29 @@ def _wrong_types(plan: levels.Plan, resolver: Resolver) -> Iterator[str]:
     def seen(leaf: Any) -> Any:
         if isinstance(leaf, Macro) and leaf != REQUIRED:
             return replace(plan.macros[leaf.name].value, seen)
-        return ANYTHING if isinstance(leaf, (Reference, Macro)) else leaf
+        return leaf
+
+    def stand_in(leaf: Any) -> Any:
+        if isinstance(leaf, Reference):
+            target = resolver.found[leaf.name]
+            return target if not leaf.call else ToBeMade(target) if isinstance(target, type) else ANYTHING
+        return ANYTHING if isinstance(leaf, Macro) else leaf
+
+    def shown(leaf: Any) -> Any:
+        return dataclasses.replace(leaf, name=leaf.name.rpartition(".")[2]) if isinstance(leaf, Reference) else leaf
 
     checked: set[int] = set()
     for call, bound in plan.calls.items():
         hints = parameters(resolver.found[call.target]).hints
         for name, binding in bound.items():
             value = replace(binding.value, seen)
-            if id(binding) in checked or fits(value, hints.get(name, Any)):
+            if id(binding) in checked or fits(replace(value, stand_in), hints.get(name, Any)):
                 continue
             checked.add(id(binding))
             target = resolver.found[call.target].__name__
-            yield f"{target}.{name} is {value!r}, must be {name_of(hints[name])} ({_place(binding, plan)})"
+            text = repr(replace(value, shown))
+            hint = f"; did you mean {text}()?" if isinstance(value, Reference) and not value.call else ""
+            yield f"{target}.{name} is {text}, must be {name_of(hints[name])} ({_place(binding, plan)}){hint}"
 
 
 def _place(binding: Binding, plan: levels.Plan) -> str:

@@ -45,6 +45,8 @@ def read_binding(text: str, resolver: Resolver) -> list[Binding]:
         statements = list(_parse(text))
     except (SyntaxError, tokenize.TokenError) as error:
         hint = f"{value!r} is no gin value; strings need quotes: --gin.{name}=\"'{value}'\""
+        if value in resolver.names:
+            hint = f"{value!r} is no gin value; did you mean --gin.{name}=@{value}()?"
         raise UserError(f"{place}: {hint}") from error
     from gin import config_parser
 

@@ -13,6 +13,13 @@ from typing import Any
 ANYTHING = object()  # stands for a value that is not known yet; fits every hint
 
 
+@dataclasses.dataclass(frozen=True)
+class ToBeMade:
+    """Stands for an instance of a class that is not made yet; fits what an instance would fit."""
+
+    of: type
+
+
 def check_types(value: Any, where: str) -> Iterator[str]:
     """Yields one message for every field of a dataclass tree whose value does not fit its annotation.
 
@@ -53,6 +60,8 @@ def fits(value: Any, hint: Any) -> bool:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if value is ANYTHING or hint is Any:
         return True
+    if isinstance(value, ToBeMade) and issubclass(value.of, (list, tuple, Mapping)):
+        return True
     if origin in (typing.Union, types.UnionType):
         return any(fits(value, choice) for choice in arguments)
     if origin is typing.Literal:
@@ -60,7 +69,7 @@ def fits(value: Any, hint: Any) -> bool:
     if origin is typing.Annotated:
         return fits(value, arguments[0])
     if origin in (collections.abc.Callable, type) or hint is collections.abc.Callable:
-        return callable(value)
+        return _is_callable(value)
     if origin is tuple or origin in (list, Sequence, collections.abc.Iterable):
         return isinstance(value, (list, tuple)) and _items_fit(value, origin, arguments)
     if origin in (dict, Mapping, collections.abc.MutableMapping):
@@ -68,6 +77,12 @@ def fits(value: Any, hint: Any) -> bool:
             fits(key, arguments[0]) and fits(item, arguments[1]) for key, item in value.items()
         )
     return _is_one(value, hint)
+
+
+def _is_callable(value: Any) -> bool:
+    if isinstance(value, ToBeMade):
+        return any("__call__" in vars(base) for base in value.of.__mro__)
+    return callable(value)
 
 
 def _items_fit(value: Sequence[Any], origin: Any, arguments: tuple[Any, ...]) -> bool:
@@ -92,5 +107,5 @@ def _is_one(value: Any, hint: Any) -> bool:
     if typing.is_typeddict(hint):
         return isinstance(value, Mapping)
     if isinstance(hint, type) and not getattr(hint, "_is_protocol", False):
-        return isinstance(value, hint)
+        return issubclass(value.of, hint) if isinstance(value, ToBeMade) else isinstance(value, hint)
     return True

@@ -91,6 +91,7 @@ def test_operative_config_gives_the_same_run_again(module, gin_file, tmp_path):
         (["MODEL_DIR = 'x'", "Run.steps = True"], "Run.steps is True, must be int"),
         (["MODEL_DIR = 'x'", "Run.stepz = 4"], "--gin.Run.stepz=4"),
         (["MODEL_DIR = x"], "strings need quotes"),
+        (["MODEL_DIR = AdamW"], "did you mean --gin.MODEL_DIR=@AdamW()?"),
         (["MODEL_DIR = 'x'", "tow/Inner.b = 4.0"], "nothing uses the binding tow/Inner.b"),
         (["MODEL_DIR = 'x'", "Foo.b = 4.0"], "--gin.Foo.b=4.0: nothing is called 'Foo'"),
         (["MODEL_DIR = 'x'", "make.scale = %ZZ"], "macro ZZ is not set"),

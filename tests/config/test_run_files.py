@@ -163,7 +163,10 @@ def test_a_file_of_the_project_that_is_named_must_be_used_up(monkeypatch, write)
         ("train/DataConfig.rates = {'a': 'b'}", "DataConfig.rates is {'a': 'b'}, must be dict[str, float] | None ("),
         ("llama2.size = 7", "llama2.size is 7, must be str ("),
         ("llama2.remat = 3", "llama2.remat is 3, must be"),
-        ("TrainRun.optimizer = @Cosine()", "TrainRun.optimizer is Cosine(peak=0.001"),
+        ("TrainRun.optimizer = @Cosine()", "TrainRun.optimizer is @Cosine(), must be AdamW | Lion ("),
+        ("TrainRun.optimizer = @Lion", "TrainRun.optimizer is @Lion, must be AdamW | Lion ("),
+        ("OPTIMIZER = @Lion\nTrainRun.optimizer = %OPTIMIZER", "run.gin:16); did you mean @Lion()?"),
+        ("TrainRun.seed = @Lion()", "TrainRun.seed is @Lion(), must be int ("),
         ("MeshConfig.tables = @zero()\nMeshConfig.zero_stage = 1", "both zero_stage = 1 and tables"),
     ],
 )

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import pytest
 
 from t5x_style.config import check_types
-from t5x_style.config.type_checks import fits, name_of
+from t5x_style.config.type_checks import ANYTHING, ToBeMade, fits, name_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,9 +38,10 @@ class OwnLoss(Loss):
         (Mapping[str, Loss], [{"a": OwnLoss()}], [{"a": 1}]),
         (str | Mapping[str, str] | None, ["a", {"a": "b"}, None], [["a"], {"a": 1}]),
         (tuple[str, ...] | None, [("a",), None], ["a"]),
-        (Loss, [Loss(), OwnLoss()], [1, None, Loss]),
-        (Loss | None, [None], ["x"]),
-        (Callable[[int], int], [abs, Loss], [3]),
+        (Loss, [Loss(), OwnLoss(), ToBeMade(OwnLoss), ANYTHING], [1, None, Loss, ToBeMade(int)]),
+        (Loss | None, [None, ToBeMade(Loss)], ["x", ToBeMade(str)]),
+        (Callable[[int], int], [abs, Loss], [3, ToBeMade(Loss)]),
+        (tuple[Loss, ...], [(ToBeMade(OwnLoss),)], [(ToBeMade(int),), ToBeMade(Loss)]),
         (Literal["a", "b"], ["a"], ["c"]),
         (Any, [1, None], []),
     ],

@@ -115,6 +115,36 @@ def plan(bindings: Iterable[Binding], root: str) -> Plan:
     )
 
 
+def circle(plan: Plan) -> list[Binding]:
+    """The bindings of a part or macro that needs itself to be made, in order; none if there is no such circle."""
+    path: list[tuple[Call | str, Binding]] = []
+    done: set[Call | str] = set()
+
+    def visit(node: Call | str) -> list[Binding]:
+        nodes = [open_node for open_node, _ in path]
+        if node in nodes:
+            return [binding for _, binding in path[nodes.index(node) :]]
+        if node in done:
+            return []
+        bound = [plan.macros[node]] if isinstance(node, str) else list(plan.calls[node].values())
+        scope = (node,) if isinstance(node, str) else node.scope
+        for binding in bound:
+            path.append((node, binding))
+            for leaf in leaves(binding.value):
+                found: list[Binding] = []
+                if isinstance(leaf, Macro) and leaf.name in plan.macros:
+                    found = visit(leaf.name)
+                elif isinstance(leaf, Reference) and leaf.call:
+                    found = visit(Call(leaf.scopes or scope, leaf.name))
+                if found:
+                    return found
+            path.pop()
+        done.add(node)
+        return []
+
+    return visit(next(iter(plan.calls)))
+
+
 def _excused(written: Mapping[Key, list[Binding]], holding: Mapping[Key, Binding], new: _Reach) -> set[Key]:
     """Keys that replaced values reach: macros, and what other files than the replacing one bound.
 

@@ -65,7 +65,13 @@ def load(
 
 def _check(plan: levels.Plan, resolver: Resolver) -> None:
     """Raises UserError for the first kind of mistake that the plan shows."""
-    for mistakes in (_unset(plan), _unused(plan), _wrong_types(plan, resolver), _missing(plan, resolver)):
+    for mistakes in (
+        _unset(plan),
+        _circle(plan),
+        _unused(plan),
+        _wrong_types(plan, resolver),
+        _missing(plan, resolver),
+    ):
         if found := list(mistakes):
             raise UserError("; ".join(found))
 
@@ -79,6 +85,13 @@ def _unset(plan: levels.Plan) -> Iterator[str]:
     near = [match for name in names for match in difflib.get_close_matches(name, known, n=1, cutoff=0.6)]
     hint = f" (set are similar names: {', '.join(near)})" if near else ""
     yield f"macro {', '.join(names)} is not set; pass --gin.{names[0]}=VALUE or set it in a gin file{hint}"
+
+
+def _circle(plan: levels.Plan) -> Iterator[str]:
+    """What needs itself to be made."""
+    if found := levels.circle(plan):
+        names = " -> ".join(binding.key.short for binding in [*found, found[0]])
+        yield f"{names} is a circle ({found[-1].place}); give one of them another value"
 
 
 def _unused(plan: levels.Plan) -> Iterator[str]:

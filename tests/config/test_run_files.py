@@ -167,6 +167,8 @@ def test_a_file_of_the_project_that_is_named_must_be_used_up(monkeypatch, write)
         ("TrainRun.optimizer = @Lion", "TrainRun.optimizer is @Lion, must be AdamW | Lion ("),
         ("OPTIMIZER = @Lion\nTrainRun.optimizer = %OPTIMIZER", "run.gin:16); did you mean @Lion()?"),
         ("TrainRun.seed = @Lion()", "TrainRun.seed is @Lion(), must be int ("),
+        ("A = %B\nB = %A\nTrainRun.seed = %A", "A -> B -> A is a circle ("),
+        ("AdamW.beta1 = @AdamW()", "AdamW.beta1 -> AdamW.beta1 is a circle ("),
         ("MeshConfig.tables = @zero()\nMeshConfig.zero_stage = 1", "both zero_stage = 1 and tables"),
     ],
 )

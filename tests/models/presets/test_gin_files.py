@@ -56,6 +56,11 @@ def test_states_its_parameters(name):
         assert stated.parameters <= 500_000
 
 
+def test_every_file_binds_a_model_and_nothing_else():
+    for stated in FILES.values():
+        assert model_of(stated.path) is not None, stated.path.name
+
+
 def test_files_are_named_after_preset_and_size():
     for name, model in FILES.items():
         if model.size is not None:

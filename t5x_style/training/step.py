@@ -94,15 +94,17 @@ def accumulate(
         (_, sums), gradients = jax.value_and_grad(total, has_aux=True)(trainable, microbatch, keys)
         return pin(gradients), sums
 
-    steps = next(iter(batch.values())).shape[0]
-    gradients, (loss, sums) = one(*jax.tree.map(lambda array: array[0], (dict(batch), now.keys)))
-    if steps > 1:
+    first = jax.tree.map(lambda array: array[0], (dict(batch), now.keys))
+    if next(iter(batch.values())).shape[0] == 1:
+        gradients, (loss, sums) = one(*first)
+    else:  # from zeros: a first microbatch outside the loop would double the program
 
         def add(carry: Any, inputs: Any) -> tuple[Any, None]:
             return jax.tree.map(jnp.add, carry, one(*inputs)), None
 
-        rest = jax.tree.map(lambda array: array[1:], (dict(batch), now.keys))
-        (gradients, (loss, sums)), _ = jax.lax.scan(add, (gradients, (loss, sums)), rest)
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(one, *first))
+        start = (pin(zeros[0]), zeros[1])
+        (gradients, (loss, sums)), _ = jax.lax.scan(add, start, (dict(batch), now.keys))
     largest, _ = _shares(weights, sums.losses)
     inverse = 1 / jnp.maximum(largest, _SMALLEST)
     unscale = inverse if scale is None else inverse / scale

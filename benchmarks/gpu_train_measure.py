@@ -39,6 +39,7 @@ from t5x_style.training.optimizers import AdamW
 from t5x_style.training.run import TrainRun
 from t5x_style.training.schedules import Constant
 from t5x_style.training.setup import set_up
+from t5x_style.training.start import draw
 
 GIB = 2**30
 WARM_STEPS, FEWEST_STEPS = 2, 3
@@ -149,11 +150,11 @@ def measure_step(
     with meshes.use(prepared.mesh, run.mesh.tables):
         where = meshes.batch_sharding(prepared.mesh, run.mesh.tables, rank=3, leading=1)
         batch = {name: jax.device_put(array, where) for name, array in host.items()}
-        step = prepared.train_step.lower(prepared.abstract, batch).compile()
+        step = prepared.train_step.lower(prepared.abstract, prepared.frozen, batch).compile()
         row |= {"compile_s": time.perf_counter() - began, "program_gib": program_bytes(step) / GIB}
         tell(row)
-        state = jax.block_until_ready(prepared.initialise())
-        times, metrics = timed_steps(step, state, batch, steps, seconds)
+        state, frozen = jax.block_until_ready(draw(run, prepared))
+        times, metrics = timed_steps(functools.partial(_stepped, step, frozen, batch), state, steps, seconds)
     loss, skipped = float(metrics["loss"]), int(metrics["skipped"])
     if skipped or not math.isfinite(loss):
         raise RuntimeError(f"loss {loss}, {skipped} updates skipped: these were no training steps")
@@ -171,13 +172,17 @@ def measure_step(
     }
 
 
-def timed_steps(step: Any, state: Any, batch: Any, steps: int, seconds: float) -> tuple[list[float], dict[str, Any]]:
+def _stepped(step: Any, frozen: Any, batch: Any, state: Any) -> tuple[Any, dict[str, Any]]:
+    return step(state, frozen, batch)
+
+
+def timed_steps(step: Any, state: Any, steps: int, seconds: float) -> tuple[list[float], dict[str, Any]]:
     """Seconds of each step, each waited for, after two to warm up; and the metrics of the last."""
     times: list[float] = []
     metrics: dict[str, Any] = {}
     for index in range(WARM_STEPS + steps):
         began = time.perf_counter()
-        state, metrics = jax.block_until_ready(step(state, batch))
+        state, metrics = jax.block_until_ready(step(state))
         if index >= WARM_STEPS:
             times.append(time.perf_counter() - began)
         if len(times) >= FEWEST_STEPS and sum(times) > seconds:

@@ -51,9 +51,7 @@ def train(run: TrainRun, open_loader: Any) -> dict[str, float]:
       UserError: the configuration does not fit the devices, the data or the checkpoint; or the run diverged.
       Interrupted: a signal stopped it; the checkpoint of the last finished step is on disk.
     """
-    setup = set_up(run)
-    with meshes.use(setup.mesh, run.mesh.tables):
-        return _Loop(run, setup, open_loader).run_all()
+    return _Loop(run, set_up(run), open_loader).run_all()
 
 
 class _Loop:
@@ -71,7 +69,7 @@ class _Loop:
     def run_all(self) -> dict[str, float]:
         run, setup = self.run, self.setup
         logging.info("memory:\n%s", memory.table(setup))
-        began = start(run, setup, self.checkpoints)
+        began = start(run, setup, self.checkpoints)  # without the mesh in force: shapes of models are made in it
         if began.loader is not None:
             self.feed.source.set_state(began.loader)
             logging.info("continuing %s from step %d of %d", run.model_dir, began.step, run.steps)
@@ -79,7 +77,8 @@ class _Loop:
         try:
             with StopSignals() as signals, Progress("train", run.steps, "steps") as progress:
                 progress.update(began.step)
-                self._steps(began.state, began.frozen, began.step, signals, progress)
+                with meshes.use(setup.mesh, setup.resolver.tables):
+                    self._steps(began.state, began.frozen, began.step, signals, progress)
         finally:
             self._stop_profile()
             self.checkpoints.close()

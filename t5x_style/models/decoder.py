@@ -18,7 +18,14 @@ from t5x_style.models.layers.linear import Linear
 from t5x_style.models.layers.masks import Sight
 from t5x_style.models.layers.norms import Norm
 from t5x_style.models.layers.positions import rope
-from t5x_style.models.specs import DecoderConfig, DtypePolicy, SpanBoundarySpec, TransformerConfig
+from t5x_style.models.specs import (
+    DEFAULT_EXECUTION,
+    DecoderConfig,
+    DtypePolicy,
+    Execution,
+    SpanBoundarySpec,
+    TransformerConfig,
+)
 from t5x_style.models.stack import Trunk
 
 
@@ -33,16 +40,18 @@ class Transformer(nnx.Module):
         *,
         policy: DtypePolicy,
         rngs: nnx.Rngs,
+        execution: Execution = DEFAULT_EXECUTION,
         trunk: Callable[..., Any] = Trunk,  # XLNet's layers carry two streams
     ):
         size, width, init = config.padded_vocab_size, config.embed_dim, config.init
         stddev = width**-0.5 if init.stddev is None else init.stddev
         self.config = config
         self.policy = policy
+        self.execution = execution
         self.embedding = InputEmbedding(
             size, width, config.embedding, policy=policy, rngs=rngs, stddev=stddev, scale=config.embedding_scale
         )
-        self.trunk = trunk(config, policy=policy, rngs=rngs)
+        self.trunk = trunk(config, policy=policy, rngs=rngs, execution=execution)
         final = config.final_norm
         self.final_norm = None if final is None else Norm(final, width, axis="embed", policy=policy)
         spec, tied = config.head, config.tied_embeddings or config.head is None

@@ -12,7 +12,7 @@ from t5x_style.models.decoder import Transformer
 from t5x_style.models.layers.attention import AttentionFacts
 from t5x_style.models.layers.linear import Linear
 from t5x_style.models.layers.masks import Sight
-from t5x_style.models.specs import DtypePolicy, EncoderConfig
+from t5x_style.models.specs import DEFAULT_EXECUTION, DtypePolicy, EncoderConfig, Execution
 
 
 class Encoder(Transformer):
@@ -20,8 +20,10 @@ class Encoder(Transformer):
 
     config: EncoderConfig
 
-    def __init__(self, config: EncoderConfig, *, policy: DtypePolicy, rngs: nnx.Rngs):
-        super().__init__(config, policy=policy, rngs=rngs)
+    def __init__(
+        self, config: EncoderConfig, *, policy: DtypePolicy, rngs: nnx.Rngs, execution: Execution = DEFAULT_EXECUTION
+    ):
+        super().__init__(config, policy=policy, rngs=rngs, execution=execution)
         width = config.embed_dim
         dense = {"axes": ("embed", None), "policy": policy, "rngs": rngs, "stddev": config.init.stddev}
         self.pooler = Linear((width,), (width,), bias=True, **dense) if config.pooler else None

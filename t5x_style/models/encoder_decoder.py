@@ -15,7 +15,7 @@ from t5x_style.models.layers.masks import Sight
 from t5x_style.models.layers.moe import Losses
 from t5x_style.models.layers.norms import Norm
 from t5x_style.models.layers.positions import rope
-from t5x_style.models.specs import DtypePolicy, EncoderDecoderConfig
+from t5x_style.models.specs import DEFAULT_EXECUTION, DtypePolicy, EncoderDecoderConfig, Execution
 from t5x_style.models.stack import Trunk, add_losses
 
 
@@ -25,10 +25,17 @@ class EncoderDecoder(Transformer):
     The parts of the base class are the decoder's; `encoder_trunk` and `encoder_norm` are beside them.
     """
 
-    def __init__(self, config: EncoderDecoderConfig, *, policy: DtypePolicy, rngs: nnx.Rngs):
-        super().__init__(config.decoder, policy=policy, rngs=rngs)
+    def __init__(
+        self,
+        config: EncoderDecoderConfig,
+        *,
+        policy: DtypePolicy,
+        rngs: nnx.Rngs,
+        execution: Execution = DEFAULT_EXECUTION,
+    ):
+        super().__init__(config.decoder, policy=policy, rngs=rngs, execution=execution)
         self.architecture = config
-        self.encoder_trunk = Trunk(config.encoder, policy=policy, rngs=rngs)
+        self.encoder_trunk = Trunk(config.encoder, policy=policy, rngs=rngs, execution=execution)
         final = config.encoder.final_norm
         self.encoder_norm = None if final is None else Norm(final, config.embed_dim, axis="embed", policy=policy)
 

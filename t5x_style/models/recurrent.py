@@ -13,7 +13,7 @@ from t5x_style.errors import UserError
 from t5x_style.models.layers.embedding import Embedding, Head
 from t5x_style.models.layers.linear import Linear
 from t5x_style.models.layers.recurrent import LayerState, RecurrentLayer
-from t5x_style.models.specs import DtypePolicy
+from t5x_style.models.specs import DEFAULT_EXECUTION, DtypePolicy, Execution
 from t5x_style.models.specs.recurrent_config import RecurrentConfig
 
 
@@ -33,12 +33,15 @@ class RecurrentCache:
 class RecurrentDecoder(nnx.Module):
     """Tokens to hidden states; `model.head.logits(hidden)` turns them into vocabulary scores."""
 
-    def __init__(self, config: RecurrentConfig, *, policy: DtypePolicy, rngs: nnx.Rngs):
+    def __init__(
+        self, config: RecurrentConfig, *, policy: DtypePolicy, rngs: nnx.Rngs, execution: Execution = DEFAULT_EXECUTION
+    ):
         size, width, stddev = config.padded_vocab_size, config.embed_dim, config.init.stddev
         drawn = {"policy": policy, "rngs": rngs}
         table_stddev = width**-0.5 if stddev is None else stddev
         self.config = config
         self.policy = policy
+        self.execution = execution
         self.embedding = Embedding(size, width, stddev=table_stddev, **drawn)
         layers, inputs = [], width
         for hidden, given in zip(config.hidden_sizes, config.widths, strict=True):

@@ -1,7 +1,7 @@
 """The trunk: groups of repeated layer patterns, stored stacked, run by a scan or unrolled.
 
 Each pattern position is one Block whose parameters carry a leading `layers` axis (none when the group shares
-weights). Checkpoints always have this layout; how the trunk runs is a matter of configuration only.
+weights). Checkpoints always have this layout; how the trunk runs is the matter of an Execution.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from t5x_style.models.layers.attention import AttentionFacts, LayerCache
 from t5x_style.models.layers.block import Block
 from t5x_style.models.layers.moe import LOSS_NAMES, Losses
 from t5x_style.models.layers.positions.distance_bias import RelativeBias
-from t5x_style.models.specs import DtypePolicy, LayerGroup, LayerSpec, MoeSpec, TransformerConfig
+from t5x_style.models.specs import DtypePolicy, Execution, LayerGroup, LayerSpec, MoeSpec, TransformerConfig
 
 Carry = tuple[jax.Array, Losses]  # what goes from layer to layer
 LAYERS = "layers"  # logical name of the stacking axis
@@ -43,11 +43,11 @@ class TrunkLayerGroup(nnx.Module):
 
         self.layers = nnx.List([stacked(spec) for spec in group.pattern])
 
-    def run(self, x_BLD: jax.Array, facts: AttentionFacts, *, scan: bool, remat: str) -> tuple[jax.Array, Losses]:
+    def run(self, x_BLD: jax.Array, facts: AttentionFacts, execution: Execution) -> tuple[jax.Array, Losses]:
         """[B, L, embed] -> ([B, L, embed], the routers' losses added up) through every layer, without a cache."""
         split = [nnx.split(block) for block in self.layers]
-        scanned = scan and self.group.repeats > 1
-        applied = [_layer_function(graphdef, facts, remat, scanned) for graphdef, _ in split]
+        scanned = execution.scan and self.group.repeats > 1
+        applied = [_layer_function(graphdef, facts, execution.remat, scanned) for graphdef, _ in split]
         states = tuple(state for _, state in split)
 
         def body(carry: Carry, slices: Sequence[Any] | None) -> tuple[Carry, None]:
@@ -85,9 +85,9 @@ class UnstackedLayerGroup(nnx.Module):
         """Every layer, in the order they run."""
         return iter(self.layers)
 
-    def run(self, x_BLD: jax.Array, facts: AttentionFacts, *, scan: bool, remat: str) -> tuple[jax.Array, Losses]:
+    def run(self, x_BLD: jax.Array, facts: AttentionFacts, execution: Execution) -> tuple[jax.Array, Losses]:
         """As TrunkLayerGroup.run; always unrolled, and nothing is recomputed: this form is for inference."""
-        del scan, remat
+        del execution
         losses: Losses = {}
         for block in self.layers:
             x_BLD, _, own = block(x_BLD, facts)
@@ -104,12 +104,11 @@ def initialization(config: TransformerConfig) -> dict[str, Any]:
 class Trunk(nnx.Module):
     """All layer groups, in order."""
 
-    def __init__(self, config: TransformerConfig, *, policy: DtypePolicy, rngs: nnx.Rngs):
+    def __init__(self, config: TransformerConfig, *, policy: DtypePolicy, rngs: nnx.Rngs, execution: Execution):
         def make_block(spec: LayerSpec, layer_rngs: nnx.Rngs) -> Block:
             return Block(spec, config.embed_dim, policy=policy, rngs=layer_rngs, **initialization(config))
 
-        self.scan = config.scan
-        self.remat = config.remat
+        self.execution = execution
         self.segments = nnx.List([TrunkLayerGroup(group, make_block, rngs=rngs) for group in config.segments])
         heads, bias = config.layers[0].attention.heads, config.relative_bias
         stddev = config.embed_dim**-0.5 if config.init.stddev is None else config.init.stddev
@@ -129,12 +128,11 @@ class Trunk(nnx.Module):
         Args:
           crossed: the encoder's keys and values, one pair a layer, for decoding with an encoder.
         """
-        if self.relative_bias is not None:
-            facts = dataclasses.replace(facts, bias=self.relative_bias)
+        facts = dataclasses.replace(facts, bias=self.relative_bias, attention=self.execution.attention)
         losses: Losses = {}
         if caches is None:
             for group in self.segments:
-                x_BLD, own = group.run(x_BLD, facts, scan=self.scan, remat=self.remat)
+                x_BLD, own = group.run(x_BLD, facts, self.execution)
                 losses = add_losses(losses, own)
             return x_BLD, None, losses
         written: list[LayerCache] = []
@@ -173,7 +171,7 @@ def _layer_function(
 
 
 def rematerialised(apply: Callable, remat: str, scanned: bool) -> Callable:
-    """`apply`, whose backward pass recomputes what TransformerConfig.remat says; `scanned`: it runs inside a scan."""
+    """`apply`, whose backward pass recomputes what Execution.remat says; `scanned`: it runs inside a scan."""
     if remat == "none":
         return apply
     # Inside a scan the loop itself keeps XLA from undoing the recomputation; the barrier would only cost time.

@@ -14,7 +14,8 @@ from t5x_style.errors import UserError
 from t5x_style.models.decoder import Transformer
 from t5x_style.models.layers.linear import truncated_normal
 from t5x_style.models.layers.two_stream import Streams, TwoStreamBlock, TwoStreamFacts, distance_encodings
-from t5x_style.models.specs import DtypePolicy, LayerSpec
+from t5x_style.models.specs import DEFAULT_EXECUTION, DtypePolicy, Execution, LayerSpec
+from t5x_style.models.specs.checks import check
 from t5x_style.models.specs.xlnet_config import XLNetConfig
 from t5x_style.models.stack import TrunkLayerGroup, initialization, rematerialised, unstack
 
@@ -45,9 +46,7 @@ class TwoStreamLayerGroup(TrunkLayerGroup):
         facts: TwoStreamFacts,
         memories: jax.Array | None,
         keep: slice,
-        *,
-        scan: bool,
-        remat: str,
+        execution: Execution,
     ) -> tuple[Streams, jax.Array | None]:
         """The streams after all layers, and the inputs of each, cut to `keep`, where there are memories.
 
@@ -59,13 +58,13 @@ class TwoStreamLayerGroup(TrunkLayerGroup):
         """
         pattern, repeats = len(self.layers), self.group.repeats
         split = [nnx.split(block) for block in self.layers]
-        scanned = scan and repeats > 1
+        scanned = execution.scan and repeats > 1
 
         def layer(graphdef: Any) -> Any:
             def apply(state: Any, streams: Streams, memory: jax.Array | None) -> Streams:
                 return nnx.merge(graphdef, state)(streams, memory, facts)
 
-            return rematerialised(apply, remat, scanned)
+            return rematerialised(apply, execution.remat, scanned)
 
         applied = [layer(graphdef) for graphdef, _ in split]
         states = tuple(state for _, state in split)
@@ -95,13 +94,12 @@ class TwoStreamLayerGroup(TrunkLayerGroup):
 class TwoStreamTrunk(nnx.Module):
     """All segments, in order."""
 
-    def __init__(self, config: XLNetConfig, *, policy: DtypePolicy, rngs: nnx.Rngs):
+    def __init__(self, config: XLNetConfig, *, policy: DtypePolicy, rngs: nnx.Rngs, execution: Execution):
         def make_block(spec: LayerSpec, layer_rngs: nnx.Rngs) -> Any:
             options = initialization(config) | {"blind": config.blind}
             return TwoStreamBlock(spec, config.embed_dim, policy=policy, rngs=layer_rngs, **options)
 
-        self.scan = config.scan
-        self.remat = config.remat
+        self.execution = execution
         self.segments = nnx.List([TwoStreamLayerGroup(group, make_block, rngs=rngs) for group in config.segments])
 
     def __call__(
@@ -112,7 +110,7 @@ class TwoStreamTrunk(nnx.Module):
         for group in self.segments:
             end = start + group.group.repeats * len(group.layers)
             own = None if memories is None else memories[start:end]
-            streams, kept = group.run_streams(streams, facts, own, keep, scan=self.scan, remat=self.remat)
+            streams, kept = group.run_streams(streams, facts, own, keep, self.execution)
             collected.append(kept)
             start = end
         return streams, None if memories is None else jnp.concatenate(collected)
@@ -127,8 +125,14 @@ class XLNet(Transformer):
 
     config: XLNetConfig  # type: ignore[assignment]
 
-    def __init__(self, config: XLNetConfig, *, policy: DtypePolicy, rngs: nnx.Rngs):
-        super().__init__(config, policy=policy, rngs=rngs, trunk=TwoStreamTrunk)
+    def __init__(
+        self, config: XLNetConfig, *, policy: DtypePolicy, rngs: nnx.Rngs, execution: Execution = DEFAULT_EXECUTION
+    ):
+        check(
+            execution.attention != "blockwise",
+            "Execution.attention is 'blockwise', which XLNet's two streams have not; choose auto or xla",
+        )
+        super().__init__(config, policy=policy, rngs=rngs, execution=execution, trunk=TwoStreamTrunk)
         stddev = config.embed_dim**-0.5 if config.init.stddev is None else config.init.stddev
         vector = truncated_normal(rngs.params(), (config.embed_dim,), stddev, policy.dtype("params"))
         self.mask_embedding = nnx.Param(vector, out_sharding=("embed",))

@@ -4,7 +4,6 @@ As a program it prints one JSON line: the largest differences of values and grad
 virtual devices, from one device with unrolled layers and nothing recomputed (see test_execution.py).
 """
 
-import dataclasses
 import functools
 import json
 import os
@@ -27,9 +26,10 @@ from t5x_style.models import specs as parts
 from t5x_style.models.specs import FLOAT32
 
 BATCH, LENGTH, VOCAB, WIDTH = 4, 24, 60, 16
-WAYS = [(scan, remat) for scan in (False, True) for remat in ("none", "dots", "full")]
+WAYS = [parts.Execution(scan, remat) for scan in (False, True) for remat in ("none", "dots", "full")]
+PLAIN, AT_ONCE = WAYS[0], parts.Execution(True, "full", attention="xla")
 # Those that run on 8 devices, where each compiles for long; on one device all ways are compared with each other.
-SPREAD = [(False, "none"), (True, "full")]
+SPREAD = [PLAIN, AT_ONCE]
 
 
 def layer(mlp=None, cross=False, norm=None, placement="pre", **attention):
@@ -90,20 +90,12 @@ CONFIGS = {
 }
 
 
-def run_as(config, scan, remat):
-    """The same model, run in another way."""
-    if isinstance(config, parts.EncoderDecoderConfig):
-        halves = (dataclasses.replace(half, scan=scan, remat=remat) for half in (config.encoder, config.decoder))
-        return parts.EncoderDecoderConfig(*halves)
-    return dataclasses.replace(config, scan=scan, remat=remat)
-
-
-def drawn(config, seed=0, policy=FLOAT32, deviation=0.3):
+def drawn(config, seed=0, policy=FLOAT32, deviation=0.3, execution=parts.DEFAULT_EXECUTION):
     """`models.build` with other weights, drawn by NumPy: nothing is compiled, however the model runs.
 
     A leaf's numbers follow from its path and shape, so that two models share what both have; scales lie around 1.
     """
-    model = abstract(config, policy)
+    model = abstract(config, policy, execution)
     graphdef, state = nnx.split(model)
     flat = nnx.to_flat_state(state)
     leaves = []
@@ -145,9 +137,9 @@ def _compiled(make, graphdef):
     return jax.jit(make(graphdef))
 
 
-def result(config, mesh_config=None, make=value_and_gradient, change=lambda state: state):
+def result(config, execution=PLAIN, mesh_config=None, make=value_and_gradient, change=lambda state: state):
     """(logits, gradients by leaf), on one device or on a mesh; `make` gives the function of a graph."""
-    graphdef, state = nnx.split(drawn(config, 1))
+    graphdef, state = nnx.split(drawn(config, 1, execution=execution))
     state, inputs = change(state), arrays()
     if mesh_config is None:
         (_, logits), gradient = _compiled(make, graphdef)(state, *inputs)
@@ -182,10 +174,9 @@ def main():
     mesh_config = meshes.MeshConfig(data=1, fsdp=2, tensor=2, expert=2)
     findings = {}
     for name, config in CONFIGS.items():
-        expected = result(run_as(config, *WAYS[0]))
-        for scan, remat in SPREAD:
-            found = result(run_as(config, scan, remat), mesh_config)
-            findings[f"{name}, {'scan' if scan else 'unrolled'}, {remat}"] = differences(found, expected)
+        expected = result(config)
+        for execution in SPREAD:
+            findings[f"{name}, {execution}"] = differences(result(config, execution, mesh_config), expected)
     sys.stdout.write(json.dumps(findings) + "\n")
 
 

@@ -13,6 +13,7 @@ from t5x_style.models.specs.architectures import (
     TransformerConfig,
 )
 from t5x_style.models.specs.dtypes import DTYPES, FLOAT32, DtypePolicy
+from t5x_style.models.specs.execution import DEFAULT_EXECUTION, Execution
 from t5x_style.models.specs.head_specs import SpanBoundarySpec, TaskHeadSpec
 from t5x_style.models.specs.layer_specs import (
     ACTIVATIONS,
@@ -28,6 +29,7 @@ from t5x_style.models.specs.position_specs import PositionSpec, RelativeBiasSpec
 
 __all__ = [
     "ACTIVATIONS",
+    "DEFAULT_EXECUTION",
     "DTYPES",
     "FLOAT32",
     "Activation",
@@ -37,6 +39,7 @@ __all__ = [
     "EmbeddingSpec",
     "EncoderConfig",
     "EncoderDecoderConfig",
+    "Execution",
     "HeadSpec",
     "InitSpec",
     "LayerGroup",

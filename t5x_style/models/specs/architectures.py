@@ -10,9 +10,8 @@ A trunk is a tuple of layer groups; a group is a pattern of layers and how often
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
 
-from t5x_style.models.specs.checks import check, choice
+from t5x_style.models.specs.checks import check
 from t5x_style.models.specs.head_specs import SpanBoundarySpec, TaskHeadSpec
 from t5x_style.models.specs.layer_specs import (
     ACTIVATIONS,
@@ -107,10 +106,6 @@ class TransformerConfig:
       final_norm: after the last layer; None for post-norm trunks.
       tied_embeddings: the head uses the embedding table.
       embedding_scale: multiplies the embeddings; None: no scaling.
-      remat: what the backward pass recomputes, per layer: "none" keeps all, "dots" keeps matrix products,
-        "full" keeps only the layer's input.
-      scan: one compiled layer run in a loop; False unrolls (faster to run on CPU, compile time grows with depth).
-        Parameters are stacked either way.
       embedding: positions, token types, norm of the embedding, and its own width.
       relative_bias: T5's, one for the whole trunk.
       head: vocabulary scores; None: the model has none, and neither a table of its own for them.
@@ -127,8 +122,6 @@ class TransformerConfig:
     embedding_scale: float | None = None
     head: HeadSpec | None = HeadSpec()
     init: InitSpec = InitSpec()
-    remat: Literal["none", "full", "dots"] = "full"
-    scan: bool = True
     embedding: EmbeddingSpec = EmbeddingSpec()
     relative_bias: RelativeBiasSpec | None = None
     tasks: tuple[TaskHeadSpec | SpanBoundarySpec, ...] = ()
@@ -140,7 +133,6 @@ class TransformerConfig:
         for field in ("vocab_size", "embed_dim", "vocab_multiple"):
             check(getattr(self, field) >= 1, f"{name}.{field} is {getattr(self, field)}; give at least 1")
         check(len(self.segments) >= 1, f"{name}.segments is empty; give at least one LayerGroup")
-        choice(self.remat, ("none", "full", "dots"), f"{name}.remat")
         width = self.embedding.dim
         check(
             width in (None, self.embed_dim)

@@ -56,13 +56,11 @@ def _check_start(init_from: str, model: Any) -> None:
 
 
 def _same_model(found: Any, wanted: Any, what: str) -> None:
-    """How layers are executed or drawn may differ (remat, scan, init); everything else is part of the parameters."""
+    """How parameters are drawn may differ; everything else is part of them."""
     if type(found) is not type(wanted):
         raise UserError(f"{what}: it is a {type(found).__name__}, configured is a {type(wanted).__name__}")
-    execution = {name: getattr(wanted, name) for name in ("remat", "scan", "init") if hasattr(wanted, name)}
-    found = dataclasses.replace(found, **execution)
     for field in dataclasses.fields(wanted):
-        if getattr(found, field.name) != getattr(wanted, field.name):
+        if field.name != "init" and getattr(found, field.name) != getattr(wanted, field.name):
             raise UserError(
                 f"{what}: {field.name} is {getattr(found, field.name)}, configured is {getattr(wanted, field.name)}; "
                 "use another folder or the same model"

@@ -8,7 +8,7 @@ from t5x_style.data.data_config import DataConfig
 from t5x_style.errors import UserError
 from t5x_style.losses.forward import check_fields
 from t5x_style.mesh import MeshConfig
-from t5x_style.models.specs import DecoderConfig, DtypePolicy, EncoderConfig, EncoderDecoderConfig
+from t5x_style.models.specs import DecoderConfig, DtypePolicy, EncoderConfig, EncoderDecoderConfig, Execution
 from t5x_style.models.specs.recurrent_config import RecurrentConfig
 from t5x_style.training.optimizers import AdamW, Lion
 from t5x_style.training.step import GuardConfig
@@ -53,7 +53,7 @@ class TrainRun:
       seed: of initialisation; the data has its own.
       z_loss: weight of the squared log-sum-exp (PaLM, section 5: 1e-4); 0 switches it off.
       max_z_loss: weight of the squared highest score (Baichuan 2, section 2.5: 2e-4); 0 switches it off.
-      loss_chunk: tokens whose logits exist at a time.
+      execution: how the model runs: scan, recomputation, attention, loss chunk; a resumed run may have another.
       guard: protection against bad updates.
       log_every, checkpoint_every: in steps; a checkpoint is also made at the end and on an interrupt.
       keep_checkpoints: the newest that are kept.
@@ -74,7 +74,7 @@ class TrainRun:
     seed: int = 0
     z_loss: float = 0.0
     max_z_loss: float = 0.0
-    loss_chunk: int = 4096
+    execution: Execution = Execution()
     guard: GuardConfig = dataclasses.field(default_factory=GuardConfig)
     log_every: int = 10
     checkpoint_every: int = 1000
@@ -83,7 +83,7 @@ class TrainRun:
     profile_steps: tuple[int, int] | None = None
 
     def __post_init__(self):
-        for name in ("steps", "loss_chunk", "log_every", "checkpoint_every", "keep_checkpoints"):
+        for name in ("steps", "log_every", "checkpoint_every", "keep_checkpoints"):
             _positive(self, name)
         if not self.model_dir:
             raise UserError("MODEL_DIR is empty; pass --gin.MODEL_DIR=\"'path'\"")

@@ -52,7 +52,7 @@ def make_loss_function(run: TrainRun, graphdef: nnx.GraphDef, model_state: nnx.S
             passed.weights,
             z_loss=run.z_loss,
             max_z_loss=run.max_z_loss,
-            chunk_size=run.loss_chunk,
+            chunk_size=model.execution.loss_chunk,
         )
         return add_router_losses(*sums, passed.router_losses)
 
@@ -72,7 +72,7 @@ def set_up(run: TrainRun) -> Setup:
 
     def build() -> nnx.Module:
         rngs = nnx.Rngs(randomness.key(run.seed, 0, "initialisation"))
-        return models.build(run.model, rngs, run.policy)
+        return models.build(run.model, rngs, run.policy, run.execution)
 
     # Outside the mesh: nnx.eval_shape would take the logical names for mesh axes there.
     graphdef, model_state, abstract_params = parameters.split(nnx.eval_shape(build))

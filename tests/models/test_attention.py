@@ -65,7 +65,7 @@ def arrays(name, length):
 
 @functools.partial(jax.jit, static_argnums=0)
 def attended(form, qkv, segments, prefix, weight):
-    """The mask, our two attentions; with a weight the gradients of its weighted sum, ours and those of plain softmax."""
+    """The mask, our two attentions; with a weight the gradients of its sum, ours and those of plain softmax."""
     steps = jnp.arange(qkv[0].shape[3])
     sight = masks.Sight(steps, steps, segments, segments, prefix, prefix)
     mask = masks.visible(sight, causal=form.causal, window=form.window)

@@ -21,7 +21,6 @@ llama.llama.embed_dim = 32
 llama.llama.layers = 2
 llama.llama.heads = 4
 llama.llama.kv_heads = 2
-run.TrainRun.execution = @execution.Execution()
 execution.Execution.remat = 'none'
 run.TrainRun.log_every = 1
 run.TrainRun.tensorboard = False

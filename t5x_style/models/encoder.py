@@ -51,7 +51,7 @@ class Encoder(Transformer):
         facts = AttentionFacts(sight=Sight(steps, steps, segment_ids, segment_ids), rotations=self.rotations(places))
         x_BLD = self.embedding.embed(tokens, places, token_types)
         x_BLD, _, losses = self.trunk(x_BLD, facts)
-        hidden_BLD = x_BLD if self.final_norm is None else self.final_norm(x_BLD)
+        hidden_BLD = self.finish(x_BLD)
         return (hidden_BLD, losses) if return_losses else hidden_BLD
 
     def pooled(self, hidden_BLD: jax.Array) -> jax.Array:

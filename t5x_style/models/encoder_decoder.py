@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from t5x_style.models.decoder import Transformer
+from t5x_style.models import randomness
+from t5x_style.models.decoder import Transformer, check_attention
 from t5x_style.models.layers.attention import AttentionFacts, LayerCache
 from t5x_style.models.layers.masks import Sight
 from t5x_style.models.layers.moe import Losses
@@ -34,6 +35,7 @@ class EncoderDecoder(Transformer):
         execution: Execution = DEFAULT_EXECUTION,
     ):
         super().__init__(config.decoder, policy=policy, rngs=rngs, execution=execution)
+        check_attention(config.encoder, execution)
         self.architecture = config
         self.encoder_trunk = Trunk(config.encoder, policy=policy, rngs=rngs, execution=execution)
         final = config.encoder.final_norm
@@ -55,8 +57,10 @@ class EncoderDecoder(Transformer):
                 if layer.attention.rope is not None
             },
         )
-        x_BSD, _, losses = self.encoder_trunk(self.embedding.embed(tokens, places), facts)
-        return x_BSD if self.encoder_norm is None else self.encoder_norm(x_BSD), losses
+        with randomness.part("encoder"):
+            x_BSD, _, losses = self.encoder_trunk(self.embedding.embed(tokens, places), facts)
+            x_BSD = x_BSD if self.encoder_norm is None else self.encoder_norm(x_BSD)
+            return randomness.dropout(x_BSD, self.architecture.encoder.dropout.final, "final"), losses
 
     def cross(self, encoder_BSD: jax.Array) -> tuple[LayerCache, ...]:
         """Keys and values of every cross-attention: what decoding computes once."""
@@ -117,7 +121,7 @@ class EncoderDecoder(Transformer):
         )
         caches, crossed = (None, None) if cache is None else (cache.layers, cache.crossed)
         x_BLD, layers, own = self.trunk(self.embedding.embed(tokens, places), facts, caches, crossed)
-        hidden_BLD = x_BLD if self.final_norm is None else self.final_norm(x_BLD)
+        hidden_BLD = self.finish(x_BLD)
         if cache is None:
             return (hidden_BLD, add_losses(losses, own)) if return_losses else hidden_BLD
         index = cache.index + length

@@ -45,6 +45,7 @@ _TYPES: dict[str, type] = {
         parts.TaskHeadSpec,
         parts.SpanBoundarySpec,
         parts.InitSpec,
+        parts.DropoutSpec,
         XLNetConfig,
         RecurrentConfig,
     )

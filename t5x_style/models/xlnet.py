@@ -11,13 +11,14 @@ import jax.numpy as jnp
 from flax import nnx
 
 from t5x_style.errors import UserError
+from t5x_style.models import randomness
 from t5x_style.models.decoder import Transformer
 from t5x_style.models.layers.linear import truncated_normal
 from t5x_style.models.layers.two_stream import Streams, TwoStreamBlock, TwoStreamFacts, distance_encodings
 from t5x_style.models.specs import DEFAULT_EXECUTION, DtypePolicy, Execution, LayerSpec
 from t5x_style.models.specs.checks import check
 from t5x_style.models.specs.xlnet_config import XLNetConfig
-from t5x_style.models.stack import TrunkLayerGroup, initialization, rematerialised, unstack
+from t5x_style.models.stack import TrunkLayerGroup, block_options, rematerialised, unstack
 
 UNUSED = -1  # segment id of a memory slot that holds nothing; padding is 0
 
@@ -47,11 +48,12 @@ class TwoStreamLayerGroup(TrunkLayerGroup):
         memories: jax.Array | None,
         keep: slice,
         execution: Execution,
+        first: int,
     ) -> tuple[Streams, jax.Array | None]:
         """The streams after all layers, and the inputs of each, cut to `keep`, where there are memories.
 
         Args:
-          memories: [layers of this group, B, M, D] or None.
+          memories: [layers of this group, B, M, D] or None. first: the number of its first layer in the trunk.
 
         Returns:
           (streams, [layers of this group, B, kept positions, D] or None).
@@ -61,8 +63,9 @@ class TwoStreamLayerGroup(TrunkLayerGroup):
         scanned = execution.scan and repeats > 1
 
         def layer(graphdef: Any) -> Any:
-            def apply(state: Any, streams: Streams, memory: jax.Array | None) -> Streams:
-                return nnx.merge(graphdef, state)(streams, memory, facts)
+            def apply(state: Any, streams: Streams, memory: jax.Array | None, number: int | jax.Array) -> Streams:
+                with randomness.layer(number):
+                    return nnx.merge(graphdef, state)(streams, memory, facts)
 
             return rematerialised(apply, execution.remat, scanned)
 
@@ -71,22 +74,25 @@ class TwoStreamLayerGroup(TrunkLayerGroup):
         shared = self.group.shared
         stacks = None if memories is None else memories.reshape(repeats, pattern, *memories.shape[1:])
 
-        def body(streams: Streams, row: tuple[Any, jax.Array | None]) -> tuple[Streams, jax.Array | None]:
-            own, memory = row
+        def body(
+            streams: Streams, row: tuple[Any, jax.Array | None, int | jax.Array]
+        ) -> tuple[Streams, jax.Array | None]:
+            own, memory, number = row
             inputs = []
             for position, apply in enumerate(applied):
                 inputs.append(streams[0][:, keep])
                 state = (states if shared else own)[position]
-                streams = apply(state, streams, None if memory is None else memory[position])
+                streams = apply(state, streams, None if memory is None else memory[position], number + position)
             return streams, None if memory is None else jnp.stack(inputs)
 
         own = None if shared else states
+        numbers = range(first, first + self.size, pattern)
         if scanned:
-            streams, kept = jax.lax.scan(body, streams, (own, stacks), repeats)
+            streams, kept = jax.lax.scan(body, streams, (own, stacks, jnp.asarray(numbers)))
             return streams, None if kept is None else kept.reshape(-1, *kept.shape[2:])
         collected = []
-        for row in unstack((own, stacks), repeats):
-            streams, kept = body(streams, row)
+        for row, number in zip(unstack((own, stacks), repeats), numbers):
+            streams, kept = body(streams, (*row, number))
             collected.append(kept)
         return streams, None if memories is None else jnp.concatenate(collected)
 
@@ -96,7 +102,7 @@ class TwoStreamTrunk(nnx.Module):
 
     def __init__(self, config: XLNetConfig, *, policy: DtypePolicy, rngs: nnx.Rngs, execution: Execution):
         def make_block(spec: LayerSpec, layer_rngs: nnx.Rngs) -> Any:
-            options = initialization(config) | {"blind": config.blind}
+            options = block_options(config) | {"blind": config.blind}
             return TwoStreamBlock(spec, config.embed_dim, policy=policy, rngs=layer_rngs, **options)
 
         self.execution = execution
@@ -108,9 +114,9 @@ class TwoStreamTrunk(nnx.Module):
         """The streams after all layers; with memories [layers, B, M, D] also the inputs of each, cut to `keep`."""
         start, collected = 0, []
         for group in self.segments:
-            end = start + group.group.repeats * len(group.layers)
+            end = start + group.size
             own = None if memories is None else memories[start:end]
-            streams, kept = group.run_streams(streams, facts, own, keep, self.execution)
+            streams, kept = group.run_streams(streams, facts, own, keep, self.execution, start)
             collected.append(kept)
             start = end
         return streams, None if memories is None else jnp.concatenate(collected)
@@ -215,10 +221,12 @@ class XLNet(Transformer):
         if target_mapping is not None:
             start_D = self.mask_embedding[...].astype(content_BLD.dtype)
             query_BPD = jnp.broadcast_to(start_D, (*target_mapping.shape[:2], config.embed_dim))
+            with randomness.part("query stream"):
+                query_BPD = randomness.dropout(query_BPD, config.dropout.embedding, "embedding")
         past = None if memories is None else memories.hidden
         (content_BLD, query_BPD), kept = self.trunk((content_BLD, query_BPD), facts, past, slice(0, keep))
         hidden = content_BLD if query_BPD is None else query_BPD
-        hidden = hidden if self.final_norm is None else self.final_norm(hidden)
+        hidden = self.finish(hidden)
         if memories is None:
             return hidden, None
         assert segment_ids is not None

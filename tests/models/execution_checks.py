@@ -4,6 +4,7 @@ As a program it prints one JSON line: the largest differences of values and grad
 virtual devices, from one device with unrolled layers and nothing recomputed (see test_execution.py).
 """
 
+import dataclasses
 import functools
 import json
 import os
@@ -21,7 +22,7 @@ import numpy as np
 from flax import nnx
 
 from t5x_style import mesh as meshes
-from t5x_style.models import abstract
+from t5x_style.models import abstract, randomness
 from t5x_style.models import specs as parts
 from t5x_style.models.specs import FLOAT32
 
@@ -90,6 +91,22 @@ CONFIGS = {
 }
 
 
+RATES = parts.DropoutSpec(embedding=0.1, residual=0.2, hidden=0.3, attention=0.25, final=0.15)
+
+
+def with_dropout(config, rates=RATES):
+    """The same model with dropout, in both halves of an encoder-decoder."""
+    if isinstance(config, parts.EncoderDecoderConfig):
+        halves = (dataclasses.replace(half, dropout=rates) for half in (config.encoder, config.decoder))
+        return parts.EncoderDecoderConfig(*halves)
+    return dataclasses.replace(config, dropout=rates)
+
+
+def keys_of(rows, seed=0):
+    """[rows] keys, one a row of the batch."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), jnp.arange(rows))
+
+
 def drawn(config, seed=0, policy=FLOAT32, deviation=0.3, execution=parts.DEFAULT_EXECUTION):
     """`models.build` with other weights, drawn by NumPy: nothing is compiled, however the model runs.
 
@@ -130,6 +147,16 @@ def value_and_gradient(graphdef):
         return jnp.sum(jnp.sin(logits) * weights) + sum(losses.values()), logits * weights
 
     return jax.value_and_grad(loss, has_aux=True)
+
+
+def dropping(graphdef):
+    """value_and_gradient with a key for each row."""
+
+    def run(*arrays):
+        with randomness.rows(keys_of(BATCH)):
+            return value_and_gradient(graphdef)(*arrays)
+
+    return run
 
 
 @functools.cache
@@ -177,6 +204,9 @@ def main():
         expected = result(config)
         for execution in SPREAD:
             findings[f"{name}, {execution}"] = differences(result(config, execution, mesh_config), expected)
+    config = with_dropout(CONFIGS["llama"])
+    dropped = result(config, parts.DEFAULT_EXECUTION, mesh_config, dropping)
+    findings["llama, dropout"] = differences(dropped, result(config, make=dropping))
     sys.stdout.write(json.dumps(findings) + "\n")
 
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from t5x_style import mesh
+from t5x_style.models import randomness
 from t5x_style.models.layers import blockwise, masks, plain_attention
 from t5x_style.models.layers.linear import Linear
 from t5x_style.models.layers.norms import Norm
@@ -58,8 +59,10 @@ class Attention(nnx.Module):
         rngs: nnx.Rngs,
         stddev: float | None,
         output_gain: float,
+        dropout: float = 0.0,
     ):
         self.spec = spec
+        self.dropout = dropout
         self.policy = policy
 
         def inward(heads: int, axis: str) -> Linear:
@@ -103,7 +106,7 @@ class Attention(nnx.Module):
         form = self._form(prefix=facts.sight.query_prefix is not None)
         q_BGRLK = self._grouped(q_BLHK)
         if cache is None:
-            out_BGRLK = self._attended(q_BGRLK, k_BLGK, v_BLGK, facts, facts.sight, form, self._bias(facts))
+            out_BGRLK = self._attended(q_BGRLK, k_BLGK, v_BLGK, facts, facts.sight, form, "attention weights")
         else:
             start = (0, 0, facts.cache_index, 0)
             k_BGLK, v_BGLK = (new.transpose(0, 2, 1, 3).astype(cache[0].dtype) for new in (k_BLGK, v_BLGK))
@@ -125,7 +128,7 @@ class Attention(nnx.Module):
         else:
             assert facts.encoder_BSD is not None
             keys, values = self.keys_values(facts.encoder_BSD)
-            out_BGRLK = self._attended(q_BGRLK, keys, values, facts, facts.cross_sight, form, None)
+            out_BGRLK = self._attended(q_BGRLK, keys, values, facts, facts.cross_sight, form, "cross-attention weights")
         return self._projected(out_BGRLK)
 
     def crossed(self, x_BSD: jax.Array) -> LayerCache:
@@ -169,12 +172,14 @@ class Attention(nnx.Module):
         facts: AttentionFacts,
         sight: masks.Sight,
         form: blockwise.Form,
-        bias: Bias | None,
+        place: str,
     ) -> jax.Array:
         """[B, G, R, L, K] without a cache, in the way that the execution says."""
+        bias = self._bias(facts) if sight is facts.sight else None
         k_BGSK, v_BGSK = k_BSGK.transpose(0, 2, 1, 3), v_BSGK.transpose(0, 2, 1, 3)
-        if facts.attention == "xla":
-            return plain_attention.attend(q_BGRLK, k_BGSK, v_BGSK, sight, form, _of_slots(bias, sight))
+        if facts.attention == "xla" or randomness.active(self.dropout):
+            bias_GRLS = _of_slots(bias, sight)
+            return plain_attention.attend(q_BGRLK, k_BGSK, v_BGSK, sight, form, bias_GRLS, self.dropout, place)
         queries, keys = q_BGRLK.shape[3], k_BGSK.shape[2]
         bias_GRD = None if bias is None else bias(jnp.arange(1 - queries, keys, dtype=jnp.int32))
         return blockwise.attend(q_BGRLK, k_BGSK, v_BGSK, sight, form, bias_GRD)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from t5x_style.models import randomness
 from t5x_style.models.layers import blockwise, masks
 
 
@@ -18,10 +19,15 @@ def attend(
     sight: masks.Sight,
     form: blockwise.Form,
     bias_GRLS: jax.Array | None = None,
+    dropout: float = 0.0,
+    place: str = "attention weights",
 ) -> jax.Array:
     """softmax(q k^T + bias) v with queries already scaled; grouped keys and values are never repeated.
 
     The same numbers as `blockwise.attend` to rounding, for queries and keys at any slots.
+
+    Args:
+      dropout: share of the weights that is dropped in training, at this place (see models/randomness.py).
 
     Returns:
       [B, G, R, L, K] in the dtype of v.
@@ -35,5 +41,5 @@ def attend(
     if mask_BLS is not None:
         # The lowest finite number, not -inf: a padded row that sees nothing stays finite.
         scores_BGRLS = jnp.where(mask_BLS[:, None, None], scores_BGRLS, jnp.finfo(form.softmax_dtype).min)
-    weights_BGRLS = jax.nn.softmax(scores_BGRLS, axis=-1).astype(v_BGSK.dtype)
+    weights_BGRLS = randomness.dropout(jax.nn.softmax(scores_BGRLS, axis=-1), dropout, place).astype(v_BGSK.dtype)
     return jnp.einsum("BGRLS,BGSK->BGRLK", weights_BGRLS, v_BGSK)

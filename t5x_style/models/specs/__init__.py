@@ -12,6 +12,7 @@ from t5x_style.models.specs.architectures import (
     InitSpec,
     TransformerConfig,
 )
+from t5x_style.models.specs.dropout import NO_DROPOUT, DropoutSpec
 from t5x_style.models.specs.dtypes import DTYPES, FLOAT32, DtypePolicy
 from t5x_style.models.specs.execution import DEFAULT_EXECUTION, Execution
 from t5x_style.models.specs.head_specs import SpanBoundarySpec, TaskHeadSpec
@@ -32,9 +33,11 @@ __all__ = [
     "DEFAULT_EXECUTION",
     "DTYPES",
     "FLOAT32",
+    "NO_DROPOUT",
     "Activation",
     "AttentionSpec",
     "DecoderConfig",
+    "DropoutSpec",
     "DtypePolicy",
     "EmbeddingSpec",
     "EncoderConfig",

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 
 from t5x_style.models.specs.checks import check
+from t5x_style.models.specs.dropout import NO_DROPOUT, DropoutSpec
 from t5x_style.models.specs.head_specs import SpanBoundarySpec, TaskHeadSpec
 from t5x_style.models.specs.layer_specs import (
     ACTIVATIONS,
@@ -111,6 +112,7 @@ class TransformerConfig:
       head: vocabulary scores; None: the model has none, and neither a table of its own for them.
       tasks: other heads over the same hidden states, see `model.tasks`; several may share one trunk (Liu et al. 2019,
         MT-DNN).
+      dropout: at random in training; no part of what the parameters are.
     """
 
     vocab_size: int
@@ -125,6 +127,7 @@ class TransformerConfig:
     embedding: EmbeddingSpec = EmbeddingSpec()
     relative_bias: RelativeBiasSpec | None = None
     tasks: tuple[TaskHeadSpec | SpanBoundarySpec, ...] = ()
+    dropout: DropoutSpec = NO_DROPOUT
 
     def __post_init__(self):
         name = type(self).__name__
@@ -210,6 +213,8 @@ class EncoderDecoderConfig:
         for field in ("vocab_size", "vocab_multiple", "embed_dim", "init"):
             ours, theirs = getattr(self.encoder, field), getattr(self.decoder, field)
             check(ours == theirs, f"EncoderDecoderConfig: encoder.{field} is {ours}, decoder.{field} is {theirs}")
+        ours, theirs = self.encoder.dropout.embedding, self.decoder.dropout.embedding
+        check(ours == theirs, f"EncoderDecoderConfig: encoder.dropout.embedding is {ours}, the decoder's is {theirs}")
         check(not self.encoder.tasks, "EncoderDecoderConfig: task heads see the decoder; give them as decoder.tasks")
         check(
             all(layer.cross_attention is not None for layer in self.decoder.layers),

@@ -34,7 +34,7 @@ from t5x_style.data.packing import Placed, SpecialIds, assemble_rows
 from t5x_style.errors import UserError, run_main
 from t5x_style.models import flops_per_token, parameter_count
 from t5x_style.models.presets.llama import llama3_2
-from t5x_style.models.specs import DecoderConfig, DtypePolicy
+from t5x_style.models.specs import DecoderConfig, DtypePolicy, Execution
 from t5x_style.training.optimizers import AdamW
 from t5x_style.training.run import TrainRun
 from t5x_style.training.schedules import Constant
@@ -51,7 +51,7 @@ class Size(NamedTuple):
     """What is measured.
 
     Attributes:
-      model: a preset that takes remat and scan. length: tokens a row.
+      model: a preset. length: tokens a row.
       products: (m, k, n) of the matrix products for the ceiling. copies: bytes of the arrays that are copied.
     """
 
@@ -114,13 +114,13 @@ def training_run(size: str, rows: int, remat: str, scan: bool, loss_chunk: int) 
     data = DataConfig("none", "synthetic", CausalLM(), batch_size=rows, length=SIZES[size].length, streams=1)
     return TrainRun(
         model_dir="none",
-        model=SIZES[size].model(remat=remat, scan=scan),
+        model=SIZES[size].model(),
         data=data,
         tokenizer="none",
         optimizer=AdamW(Constant(1e-4)),
         steps=1,
         policy=POLICY,
-        loss_chunk=loss_chunk,
+        execution=Execution(scan, remat, loss_chunk=loss_chunk),
         tensorboard=False,
     )
 

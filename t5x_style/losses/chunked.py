@@ -26,11 +26,6 @@ CHUNK_SIZE = 512
 Body = Callable[..., tuple[Any, Any]]
 
 
-def chunk_size_of(model: Any) -> int:
-    """Tokens that a device scores at once with the heads of `model`: its Execution says so."""
-    return getattr(getattr(model, "execution", None), "loss_chunk", CHUNK_SIZE)
-
-
 class TokenLogProbs(NamedTuple):
     """Per token, each [B, L] in the logits dtype.
 

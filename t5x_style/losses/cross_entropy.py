@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from t5x_style.errors import UserError
-from t5x_style.losses.chunked import CHUNK_SIZE, chunk_size_of, summed_cross_entropy
+from t5x_style.losses.chunked import CHUNK_SIZE, summed_cross_entropy
 from t5x_style.losses.forward import forward, input_fields, target_fields
 from t5x_style.losses.loss import Batch, Loss, Now, Sums
 from t5x_style.losses.routers import router_terms
@@ -61,7 +61,7 @@ class CrossEntropy(Loss):
             passed.weights,
             z_loss=self.z_loss,
             max_z_loss=self.max_z_loss,
-            chunk_size=chunk_size_of(model),
+            chunk_size=model.execution.loss_chunk,
         )
         metrics = {name: (value, weights) for name, value in sums.items()}
         router = router_terms(passed.router_losses, weights)

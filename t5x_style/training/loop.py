@@ -158,7 +158,9 @@ class _Loop:
     def _save(self, step: int, state: TrainState) -> None:
         states = multihost.gather_json(self.feed.source.get_state())
         merged = self.feed.source.merge_states(states)
-        self.checkpoints.save(step, state.items(), merged, {"step": step, "time": time.time(), "steps": self.run.steps})
+        metadata = {"step": step, "time": time.time(), "steps": self.run.steps}
+        metadata["execution"] = dataclasses.asdict(self.run.execution)
+        self.checkpoints.save(step, state.items(), merged, metadata)
 
     def _profile(self, step: int) -> None:
         """Starts and stops the profiler at the configured steps."""

@@ -10,7 +10,7 @@ from t5x_style.errors import UserError
 from t5x_style.losses.cross_entropy import CrossEntropy
 from t5x_style.losses.loss import Loss
 from t5x_style.mesh import MeshConfig
-from t5x_style.models.specs import DecoderConfig, DtypePolicy, EncoderConfig, EncoderDecoderConfig
+from t5x_style.models.specs import DecoderConfig, DtypePolicy, EncoderConfig, EncoderDecoderConfig, Execution
 from t5x_style.models.specs.recurrent_config import RecurrentConfig
 from t5x_style.peft.adapters import Adapters
 from t5x_style.training.extras import Extra
@@ -63,7 +63,7 @@ class TrainRun:
       evaluation: the loss on held-out data during training, or None.
       mesh: devices by axis, and the sharding tables.
       seed: of initialisation and dropout; the data has its own.
-      loss_chunk: tokens whose logits exist at a time.
+      execution: how the model runs: scan, recomputation, attention, loss chunk; a resumed run may have another.
       guard: protection against bad updates.
       log_every, checkpoint_every: in steps; a checkpoint is also made at the end and on an interrupt.
       keep_checkpoints: the newest that are kept.
@@ -86,7 +86,7 @@ class TrainRun:
     evaluation: Evaluation | None = None
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
     seed: int = 0
-    loss_chunk: int = 4096
+    execution: Execution = Execution()
     guard: GuardConfig = dataclasses.field(default_factory=GuardConfig)
     log_every: int = 10
     checkpoint_every: int = 1000
@@ -95,7 +95,7 @@ class TrainRun:
     profile_steps: tuple[int, int] | None = None
 
     def __post_init__(self):
-        for name in ("steps", "loss_chunk", "log_every", "checkpoint_every", "keep_checkpoints"):
+        for name in ("steps", "log_every", "checkpoint_every", "keep_checkpoints"):
             _positive(self, name)
         if not self.model_dir:
             raise UserError("MODEL_DIR is empty; pass --gin.MODEL_DIR=\"'path'\"")

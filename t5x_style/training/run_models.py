@@ -18,7 +18,7 @@ from t5x_style import models
 from t5x_style.checkpoints import parameters
 from t5x_style.errors import UserError
 from t5x_style.losses.loss import ModelSource
-from t5x_style.models.specs import DtypePolicy
+from t5x_style.models.specs import NO_DROPOUT, DtypePolicy, EncoderDecoderConfig
 from t5x_style.training import architecture, randomness
 from t5x_style.training.patterns import trained_names
 from t5x_style.training.run import TrainRun
@@ -63,7 +63,7 @@ class RunModel:
 
 def build(run: TrainRun, name: str, config: Any, policy: DtypePolicy) -> nnx.Module:
     """One model of the run with drawn weights, its adapters attached."""
-    model = models.build(config, nnx.Rngs(randomness.key(run.seed, 0, "initialisation")), policy)
+    model = models.build(config, nnx.Rngs(randomness.key(run.seed, 0, "initialisation")), policy, run.execution)
     if name == POLICY and run.adapters is not None:
         run.adapters.attach(model, nnx.Rngs(randomness.key(run.seed, 0, "adapters")))
     return model
@@ -83,6 +83,8 @@ def run_models(run: TrainRun) -> dict[str, RunModel]:
     policy = found[POLICY]
     for name, source in sources.items():
         config = architecture.of_source(source, run.model, f"{type(run.loss).__name__}.{name}")
+        if not source.trainable:
+            config = without_dropout(config)
         model = _shape(run, name, source, config, source.policy or run.policy)
         if source.folder is None:
             unknown = sorted(set(model.shapes) - set(policy.shapes))
@@ -120,6 +122,13 @@ def _shape(run: TrainRun, name: str, source: ModelSource, config: Any, policy: D
         axes=parameters.flat_axes(state),
         trained=trained_names(flat, source.trainable, where),
     )
+
+
+def without_dropout(config: Any) -> Any:
+    """The architecture of a model that only answers: nothing in it is dropped."""
+    if isinstance(config, EncoderDecoderConfig):
+        return EncoderDecoderConfig(without_dropout(config.encoder), without_dropout(config.decoder))
+    return dataclasses.replace(config, dropout=NO_DROPOUT)
 
 
 def trainable_shapes(found: Mapping[str, RunModel]) -> dict[str, jax.ShapeDtypeStruct]:

@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from t5x_style import mesh as meshes
 from t5x_style.checkpoints import checkpoints, parameters
 from t5x_style.losses.loss import Batch, Now, Sums
+from t5x_style.models.randomness import rows as dropout_keys
 from t5x_style.training import state, step
 from t5x_style.training.run import TrainRun
 from t5x_style.training.run_models import RunModel, axes_of, frozen_shapes, run_models, trainable_shapes
@@ -47,7 +48,8 @@ def loss_program(run: TrainRun, models: Mapping[str, RunModel]) -> step.LossProg
 
     def sums(trainable: state.Arrays, frozen: state.Arrays, batch: Batch, now: Now) -> Sums:
         modules = {name: model.module(trainable, frozen) for name, model in models.items()}
-        return run.loss(modules, batch, now)
+        with dropout_keys(now.keys):
+            return run.loss(modules, batch, now)
 
     return step.LossProgram(run.loss.weights, sums)
 

@@ -56,7 +56,10 @@ def start(run: TrainRun, setup: Setup, saved: checkpoints.Checkpoints) -> Start:
         frozen = {name: arrays[name] for name in setup.frozen}
         _write_frozen(run, frozen)
         return Start(_fresh(run, setup, {name: arrays[name] for name in setup.abstract.trainable}), frozen, 0, None)
-    items, loader, _ = saved.restore(latest, setup.abstract.items())
+    items, loader, metadata = saved.restore(latest, setup.abstract.items())
+    for name, before in metadata.get("execution", {}).items():
+        if getattr(run.execution, name, before) != before:
+            logging.info("Execution.%s was %r, is now %r", name, before, getattr(run.execution, name))
     state = TrainState.of_items(items, list(setup.abstract.trainable), run.extras)
     for name in run.extras:
         if f"extra_{name}" not in items:

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from t5x_style import models
 from t5x_style.checkpoints import parameters
@@ -34,7 +33,7 @@ def test_no_experts_no_term():
 
 def configuration(balance_weight):
     """Two layers of experts, in one scan."""
-    config = llama(50, 16, 2, 2, mlp_hidden=16, vocab_multiple=16, remat="none")
+    config = llama(50, 16, 2, 2, mlp_hidden=16, vocab_multiple=16)
     layer = config.segments[0].pattern[0]
     moe = parts.MoeSpec(3, 1, parts.MlpSpec(16), "capacity", capacity_factor=0.5, balance_weight=balance_weight)
     return dataclasses.replace(config, segments=(parts.LayerGroup((dataclasses.replace(layer, mlp=moe),), 2),))
@@ -42,7 +41,8 @@ def configuration(balance_weight):
 
 def gradients_and_metrics(*balance_weights):
     """What `accumulate` returns for two microbatches under each weight, the parameters being the same."""
-    abstract = [nnx.eval_shape(lambda weight=weight: models.build(configuration(weight))) for weight in balance_weights]
+    execution = models.Execution(remat="none", loss_chunk=16)
+    abstract = [models.abstract(configuration(weight), execution=execution) for weight in balance_weights]
     parted = [parameters.split(model) for model in abstract]
     random = np.random.default_rng(0)
     params = jax.tree.map(lambda leaf: 0.2 * random.normal(size=leaf.shape).astype(np.float32), parted[0][2])

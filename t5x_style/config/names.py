@@ -13,9 +13,12 @@ _PRESETS = "t5x_style.models.presets"
 MODULES: Mapping[str, Sequence[str]] = {
     # the run
     "t5x_style.training.run": ("TrainRun", "Evaluation"),
-    "t5x_style.training.step": ("GuardConfig",),
+    "t5x_style.training.guard": ("GuardConfig",),
     "t5x_style.training.optimizers": ("AdamW", "Lion"),
     "t5x_style.training.schedules": ("Constant", "Cosine", "InverseSqrt", "Linear"),
+    "t5x_style.training.extras": ("Ema",),
+    "t5x_style.losses.cross_entropy": ("CrossEntropy",),
+    "t5x_style.losses.loss": ("ModelSource",),
     "t5x_style.mesh": ("MeshConfig", "Tables", "zero"),
     "t5x_style.evaluation.run": ("EvaluationRun",),
     # data
@@ -27,7 +30,9 @@ MODULES: Mapping[str, Sequence[str]] = {
         *("DecoderConfig", "EncoderConfig", "EncoderDecoderConfig"),
         *("EmbeddingSpec", "HeadSpec", "InitSpec"),
     ),
+    f"{_SPECS}.dropout": ("DropoutSpec",),
     f"{_SPECS}.dtypes": ("DtypePolicy",),
+    f"{_SPECS}.execution": ("Execution",),
     f"{_SPECS}.head_specs": ("SpanBoundarySpec", "TaskHeadSpec"),
     f"{_SPECS}.layer_specs": ("AttentionSpec", "LayerGroup", "LayerSpec", "MlpSpec", "MoeSpec", "NormSpec"),
     f"{_SPECS}.position_specs": ("PositionSpec", "RelativeBiasSpec", "RopeScaling", "RopeSpec"),

@@ -20,7 +20,7 @@ from flax import nnx
 from t5x_style import mesh as meshes
 from t5x_style.losses.chunked import token_log_probs
 from t5x_style.losses.cross_entropy import cross_entropy
-from t5x_style.models import build
+from t5x_style.models import Execution, build
 from t5x_style.models.presets.llama import llama
 
 BATCH, LENGTH, VOCAB, WIDTH = 8, 64, 500, 32
@@ -64,8 +64,8 @@ def loop_collectives(hlo):
 
 def main(scan, names):
     layers = 2 if scan else 1
-    config = llama(VOCAB, WIDTH, layers, 4, 2, tied_embeddings=scan, remat="full" if scan else "none", scan=scan)
-    graphdef, state = nnx.split(build(config, 0))
+    config = llama(VOCAB, WIDTH, layers, 4, 2, tied_embeddings=scan)
+    graphdef, state = nnx.split(build(config, 0, execution=Execution(scan, "full" if scan else "none")))
     rng = np.random.default_rng(0)
     tokens, targets = rng.integers(0, VOCAB, (2, BATCH, LENGTH))
     weights = rng.choice([0.0, 1.0, 0.5], size=(BATCH, LENGTH)).astype(np.float32)

@@ -46,9 +46,9 @@ def test_large_models_name_their_precision():
 
 
 def test_options_and_the_vocabulary_are_bindings():
-    extra = ["VOCAB_SIZE = 32001", "llama2.remat = 'dots'", "llama.llama2.scan = False"]
+    extra = ["VOCAB_SIZE = 32001", "llama.llama2.vocab_multiple = 64"]
     run = config.load(TrainRun, ["models/llama2_tiny.gin", *FRAME], BINDINGS + extra).root
-    assert run.model == llama2("tiny", vocab_size=32001, remat="dots", scan=False)
+    assert run.model == llama2("tiny", vocab_size=32001, vocab_multiple=64)
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,9 @@ def test_parts_are_replaced_on_the_command_line():
     assert run("AdamW.schedule = @InverseSqrt()").optimizer == AdamW(InverseSqrt(2e-3, 50))
     assert run("TrainRun.evaluation = None").evaluation is None
     assert run("MeshConfig.zero_stage = 1").mesh.zero_stage == 1
+    assert run("DtypePolicy.compute = 'bfloat16'").policy.compute == "bfloat16"
+    assert run("CrossEntropy.z_loss = 1e-4").loss.z_loss == 1e-4
+    assert run("TrainRun.extras = {'ema': @Ema()}", "Ema.decay = 0.5").extras["ema"].decay == 0.5
     model = run("TrainRun.model = @llama2()", "llama2.size = 'tiny'").model
     assert model == llama2("tiny")
 

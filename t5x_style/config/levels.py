@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from t5x_style.config.values import REQUIRED, Binding, Key, Macro, Reference, leaves
+from t5x_style.config.values import REQUIRED, Binding, Key, Level, Macro, Reference, leaves
+
+NAMED = Level(1, 0)  # of a library file that is named on the command line
 
 
 class Call(NamedTuple):

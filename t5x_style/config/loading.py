@@ -56,6 +56,7 @@ def load(
     if not plan.calls[levels.Call((), full_name(root))]:
         raise UserError(f"the gin files configure no {root.__name__}; start from one of the files in gin/")
     _check(plan, resolver)
+    _check_effect(read, plan)
     targets = {call.target: resolver.found[call.target] for call in plan.calls}
     instance = build.build(root, targets, text.program(plan))
     if problems := list(check_types(instance, root.__name__)):
@@ -74,6 +75,31 @@ def _check(plan: levels.Plan, resolver: Resolver) -> None:
     ):
         if found := list(mistakes):
             raise UserError("; ".join(found))
+
+
+def _check_effect(read: Sequence[Binding], plan: levels.Plan) -> None:
+    """Raises UserError for a library file that was named but changes nothing, because a user's file says otherwise.
+
+    Only the command line can be meant to override it: a file that was named and does nothing would go unnoticed.
+    """
+    used = {id(binding) for binding in plan.used}
+    holding = {binding.key: binding for binding in [*plan.used, *plan.rest, *plan.dropped]}
+
+    def changes(binding: Binding) -> bool:
+        others = [other for other in read if other.key == binding.key and other.source != binding.source]
+        without = max(reversed(others), key=lambda other: other.level, default=None)
+        return id(binding) in used and (without is None or without.value != binding.value)
+
+    for source in dict.fromkeys(binding.source for binding in read if binding.level == levels.NAMED):
+        own = [binding for binding in read if binding.source == source and binding.level == levels.NAMED]
+        own = [binding for binding in own if binding.key.target] or own  # macros alone are no effect of a model file
+        lost = [binding for binding in own if holding[binding.key].value != binding.value]
+        lost = [binding for binding in lost if holding[binding.key].level.kind == levels.NAMED.kind + 1]
+        if lost and not any(map(changes, own)):
+            raise UserError(
+                f"nothing of {lost[0].place.rpartition(':')[0]} holds: {holding[lost[0].key].place} says otherwise of "
+                f"{lost[0].key.short}; leave the file out, or override on the command line (--gin.NAME=VALUE)"
+            )
 
 
 def _unset(plan: levels.Plan) -> Iterator[str]:

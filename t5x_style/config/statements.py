@@ -62,7 +62,7 @@ def _file(path: Path, resolver: Resolver, above: Level | None, chain: tuple[Path
     if path.resolve() in chain:
         raise UserError(f"{chain[-1]} includes {path}, which includes it again; take one of the two lines out")
     kind = _LIBRARY if is_library_file(path) else _USER
-    level = Level(kind, above.depth - 1 if above is not None and above.kind == kind else 0)
+    level = Level(kind, _depth(kind, above))
     origin = Origin(level, str(path.resolve()), must_be_used=kind != _LIBRARY or above is None)
     symbols: dict[str, Any] = {}
     for statement in _statements(path):
@@ -80,6 +80,15 @@ def _file(path: Path, resolver: Resolver, above: Level | None, chain: tuple[Path
             yield _binding(statement, resolver, symbols, origin, place)
         else:  # the head of a block `Name:`; its bindings follow
             _resolve(statement.selector, resolver, symbols, place)
+
+
+def _depth(kind: int, above: Level | None) -> int:
+    """A file's depth (see `Level`), from that of the file that includes it."""
+    if above is None:
+        return 0
+    if above.kind != kind:
+        return -1
+    return above.depth - 1 if kind == _USER else min(above.depth, -1) - 1
 
 
 def _statements(path: Path) -> Iterator[Any]:

@@ -57,8 +57,8 @@ class Key(NamedTuple):
 class Level(NamedTuple):
     """How much a binding weighs; the greater one holds. kind: 1 library, 2 user's file, 3 command line.
 
-    depth: 0 for a file that is named or that a file of another kind includes, -1 for one that such a file includes,
-    and so on: who includes a file has the last word over it.
+    depth: 0 for a file named on the command line, -1 for one that a user's file includes, less for each file further in
+    (what a library file includes: -2 and less). So who includes a file has the last word over it.
     """
 
     kind: int

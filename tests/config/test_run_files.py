@@ -9,6 +9,7 @@ import pytest
 
 from t5x_style import config
 from t5x_style.errors import UserError
+from t5x_style.models.presets.gpt3 import gpt3
 from t5x_style.models.presets.llama import llama2
 from t5x_style.training.optimizers import AdamW, Lion
 from t5x_style.training.run import TrainRun
@@ -47,8 +48,8 @@ def write(tmp_path):
 def recipe(write):
     """Loads a run file of the recipe's lines and these; overrides as keywords of the command line."""
 
-    def load(*lines, files=(), bindings=()):
-        return config.load(TrainRun, [write(*INCLUDES, RECIPE, *lines), *files], bindings).root
+    def load(*lines, files=(), before=(), bindings=()):
+        return config.load(TrainRun, [*before, write(*INCLUDES, RECIPE, *lines), *files], bindings).root
 
     return load
 
@@ -96,6 +97,27 @@ def test_a_mesh_replaces_the_frames_before_and_after_it(file, stage, order):
 def test_a_model_replaces_the_runs_before_and_after_it(order):
     files = ["runs/quickstart_pretrain.gin", "models/llama2_tiny.gin"][::order]
     assert config.load(TrainRun, files, ["MODEL_DIR = 'x'"]).root.model == llama2("tiny")
+
+
+@pytest.mark.parametrize("where", ["before", "files"])
+def test_a_named_file_replaces_what_the_users_file_includes(recipe, where):
+    include = "include 'mesh/fsdp.gin'"
+    run = recipe(include, **{where: ["models/gpt3_125m.gin", "mesh/data_parallel.gin"]})
+    assert run.model == gpt3("125m")
+    assert (run.mesh.zero_stage, run.mesh.data) == (0, -1)
+    assert recipe(include).mesh.zero_stage == 3
+
+
+@pytest.mark.parametrize("where", ["before", "files"])
+def test_a_named_file_of_which_nothing_holds_is_an_error(recipe, where):
+    own = "MeshConfig.data = 1", "MeshConfig.fsdp = 8", "MeshConfig.zero_stage = 2"
+    message = refused(recipe, *own, **{where: ["mesh/data_parallel.gin"]})
+    assert "mesh/data_parallel.gin holds: " in message
+    assert "run.gin:16 says otherwise of MeshConfig.data; leave the file out" in message
+    message = refused(recipe, "TrainRun.optimizer = @AdamW()", **{where: ["optimizers/lion.gin"]})
+    assert "optimizers/lion.gin holds: " in message
+    run = recipe(bindings=["TrainRun.optimizer = @AdamW()"], **{where: ["optimizers/lion.gin"]})
+    assert isinstance(run.optimizer, AdamW)
 
 
 def test_a_model_file_leaves_everything_but_the_model(recipe):

@@ -28,7 +28,8 @@ def shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
       UserError: it cannot be read.
     """
     try:
-        tree = ocp.PyTreeCheckpointHandler().metadata(orbax_path(path)).tree
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+            tree = checkpointer.metadata(orbax_path(path)).item_metadata.tree
         return {name: tuple(leaf.shape) for name, leaf in flat(dict(tree)).items()}
     except (ValueError, KeyError, AttributeError, OSError, TypeError) as error:
         raise UserError(f"{path} is no readable checkpoint ({first_line(error)}); copy it again") from error

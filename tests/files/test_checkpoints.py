@@ -176,21 +176,12 @@ def test_orbax_gets_the_unchanged_url_of_google_storage(tmp_path, monkeypatch):
             assert options.enable_async_checkpointing
             given.append(folder)
 
-    class Checkpointer:
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_): ...
-
-        def restore(self, path, abstract):
-            given.append(path)
-            return abstract
-
     monkeypatch.setattr(ocp, "CheckpointManager", Manager)
-    monkeypatch.setattr(ocp, "StandardCheckpointer", Checkpointer)
     monkeypatch.setattr(finished, "chosen", lambda model_dir, step: 7)
+    monkeypatch.setattr(checkpoints.files, "list_names", lambda folder: ["params"])
     Checkpoints("gs://bucket/run/")
-    checkpoints.load_params("gs://bucket/run", ABSTRACT["params"])
+    with checkpoints.params_folders("gs://bucket/run") as (places, _):
+        given.append(places[0][0])
     assert given == ["gs://bucket/run/checkpoints", "gs://bucket/run/checkpoints/7/params"]
     assert os.environ["EPATH_USE_TF"] == "0"
     assert list(tmp_path.iterdir()) == []

@@ -28,7 +28,7 @@ MESHES = {
     "fsdp": meshes.MeshConfig(data=1, fsdp=8),
     "data_fsdp_tensor": meshes.MeshConfig(data=2, fsdp=2, tensor=2),
     "context": meshes.MeshConfig(data=1, fsdp=2, context=2, tensor=2),
-    "zero1": meshes.MeshConfig(data=1, fsdp=8, tables=meshes.zero(1)),
+    "zero1": meshes.MeshConfig(data=1, fsdp=8, zero_stage=1),
 }
 COLLECTIVE = re.compile(r"= (.*?) (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?:-start)?\(")
 
@@ -84,7 +84,7 @@ def main(scan, names):
     for name in names:
         mesh_config = MESHES[name]
         mesh = meshes.make_mesh(mesh_config)
-        resolver = meshes.Resolver(mesh, mesh_config.tables)
+        resolver = meshes.Resolver(mesh, mesh_config.resolved_tables)
         is_variable = lambda leaf: isinstance(leaf, nnx.Variable)  # noqa: E731
 
         def place(leaf, resolver=resolver):
@@ -92,8 +92,8 @@ def main(scan, names):
             return leaf.replace(jax.device_put(leaf[...], resolver.sharding(leaf.shape, axes, "parameters")))
 
         placed = jax.tree.map(place, state, is_leaf=is_variable)
-        inputs = [jax.device_put(a, meshes.batch_sharding(mesh, mesh_config.tables, 2)) for a in arrays]
-        with meshes.use(mesh, mesh_config.tables):
+        inputs = [jax.device_put(a, meshes.batch_sharding(mesh, mesh_config.resolved_tables, 2)) for a in arrays]
+        with meshes.use(mesh, mesh_config.resolved_tables):
             compiled = jax.jit(jax.value_and_grad(loss)).lower(placed, *inputs).compile()
             value, gradient = compiled(placed, *inputs)
         differences = [

@@ -18,11 +18,11 @@ BATCH, LENGTH, VOCAB = 3, 7, 50
 
 
 @functools.cache
-def head(width, padded, spec=HeadSpec(bias=True)):
+def head(width, padded):
     random = np.random.default_rng(width)
     table = nnx.Param(random.normal(size=(padded, width)).astype(np.float32))
-    bias = nnx.Param(random.normal(size=padded).astype(np.float32)) if spec.bias else None
-    return nnx.split(Head(spec, table=table, bias=bias, vocab_size=VOCAB, policy=FLOAT32))
+    bias = nnx.Param(random.normal(size=padded).astype(np.float32))
+    return nnx.split(Head(HeadSpec(bias=True), table=table, bias=bias, vocab_size=VOCAB, policy=FLOAT32))
 
 
 def arrays():

@@ -1,0 +1,58 @@
+"""Smoothed targets against the dense formula over the vocabulary alone, padded ids left out."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from t5x_style.errors import UserError
+from t5x_style.losses.forward import forward
+from t5x_style.losses.label_smoothing import LabelSmoothing
+from t5x_style.losses.loss import Sums
+from t5x_style.models.presets.xlnet import xlnet
+from tests.losses import checks
+
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
+SEGMENTS = [[1] * 7 + [2] * 3 + [0] * 2, [1] * 12, [1, 1, 2, 2, 2, 3, 3, 3, 3, 0, 0, 0]]
+
+
+def dense(smoothing):
+    def naive(models, batch, now):
+        passed = forward(models["policy"], batch)
+        log_p = jax.nn.log_softmax(models["policy"].head.logits(passed.hidden)[..., : checks.VOCAB])
+        even = jnp.full((checks.VOCAB,), smoothing / checks.VOCAB)
+        target = even + (1 - smoothing) * jax.nn.one_hot(passed.targets, checks.VOCAB)
+        nll = -jnp.sum(passed.weights * jnp.take_along_axis(log_p, passed.targets[..., None], axis=-1)[..., 0])
+        return Sums({"cross_entropy": jnp.sum(passed.weights * -jnp.sum(target * log_p, -1))}, {"nll": (nll, 1)})
+
+    return naive
+
+
+def test_equals_the_dense_formula():
+    loss, models = LabelSmoothing(0.2), {"policy": checks.model(checks.decoder())}
+    batch = checks.batch("decoder", SEGMENTS)
+    found = checks.program(loss, models)(batch)
+    expected = checks.program(loss, models, dense(0.2))(batch)
+    checks.assert_equal(found, expected)
+    assert float(found[0].metrics["nll"][0]) == pytest.approx(float(expected[0].metrics["nll"][0]), rel=1e-5)
+    assert float(found[1]["cross_entropy"]) == pytest.approx(batch["decoder_loss_weights"].sum())
+    checks.assert_accumulates(loss, models, batch)
+    checks.assert_nothing(loss, models, {**batch, "decoder_loss_weights": 0 * batch["decoder_loss_weights"]})
+
+
+def test_reads_the_fields_of_each_kind_of_model():
+    def sides(config):
+        return {field.split("_")[0] for field in LabelSmoothing().reads({"policy": config})}
+
+    assert sides(checks.decoder()) == {"decoder"}
+    assert sides(checks.encoder()) == {"encoder"}
+    assert sides(checks.encoder_decoder()) == {"encoder", "decoder"}
+
+
+def test_refuses():
+    with pytest.raises(UserError, match="LabelSmoothing.smoothing is 1.5"):
+        LabelSmoothing(1.5)
+    with pytest.raises(UserError, match="LabelSmoothing cannot train a XLNetConfig"):
+        LabelSmoothing().reads({"policy": xlnet("tiny")})
+    with pytest.raises(UserError, match="head=None"):
+        LabelSmoothing().reads({"policy": checks.decoder(head=None)})

@@ -23,13 +23,14 @@ from t5x_style.losses.forward import forward
 from t5x_style.losses.loss import Batch, Loss, ModelSource, Now, Sums
 from t5x_style.losses.models import (
     OPTIONAL,
-    add_routers,
     frozen,
     hidden_states,
     input_fields,
     language_model_fields,
     loss_chunk,
     loss_weights,
+    router_term,
+    router_weight,
     transformer,
 )
 
@@ -40,7 +41,8 @@ Divergence = Literal["forward_kl", "reverse_kl", "jsd"]
 class Distillation(Loss):
     """(1 - alpha) * T ** 2 * divergence at temperature T + alpha * cross entropy of the targets at temperature 1.
 
-    Two terms, "distillation" and "cross_entropy", both over the loss weights. Padded ids take no part.
+    Two terms, "distillation" and "cross_entropy", both over the loss weights (and "routers" of experts). Padded ids
+    take no part.
 
     Attributes:
       teacher: the model to learn from.
@@ -96,9 +98,9 @@ class Distillation(Loss):
         return fields
 
     def weights(self, batch: Batch) -> dict[str, jax.Array]:
-        """The loss weights, for both terms."""
+        """The loss weights, for both terms; rows for routers."""
         weight = jnp.sum(loss_weights(batch))
-        return {"distillation": weight, "cross_entropy": weight}
+        return {"distillation": weight, "cross_entropy": weight, **router_weight(batch)}
 
     def __call__(self, models: Mapping[str, Any], batch: Batch, now: Now) -> Sums:
         """Terms {"distillation", "cross_entropy"}; metrics "nll", "correct", "divergence" (no factors), routers'."""
@@ -117,10 +119,10 @@ class Distillation(Loss):
         w_BL = passed.weights.astype(jnp.float32)
         weight = jnp.sum(w_BL)
         apart, nll, correct = (jnp.sum(w_BL * value) for value in (divergence_BL, nll_BL, correct_BL))
-        total, routers = add_routers((1 - self.alpha) * self.temperature**2 * apart, weight, passed)
-        losses = {"distillation": total, "cross_entropy": self.alpha * nll}
+        term, routers = router_term(passed)
+        losses = {"distillation": (1 - self.alpha) * self.temperature**2 * apart, "cross_entropy": self.alpha * nll}
         metrics = {"nll": (nll, weight), "correct": (correct, weight), "divergence": (apart, weight)}
-        return Sums(losses, {**metrics, **routers})
+        return Sums({**losses, **term}, {**metrics, **routers})
 
 
 def divergence(vocab_size: int, kind: Divergence, temperature: float, mixture: float = 0.5) -> TokenFunction:

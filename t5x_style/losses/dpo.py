@@ -26,11 +26,12 @@ from t5x_style.losses.forward import forward
 from t5x_style.losses.loss import Batch, Loss, ModelSource, Now, Sums
 from t5x_style.losses.models import (
     OPTIONAL,
-    add_routers,
     frozen,
     input_fields,
     language_model_fields,
     loss_chunk,
+    router_term,
+    router_weight,
     scored_side,
     transformer,
 )
@@ -58,7 +59,7 @@ class Pairs(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class DPO(Loss):
-    """One term, "dpo", divided by the number of pairs.
+    """One term, "dpo", divided by the number of pairs (and "routers" of experts).
 
     With h = log-ratio of the chosen minus log-ratio of the rejected answer, log-ratio = log p of the policy minus log p
     of the reference, and e = label_smoothing:
@@ -118,8 +119,8 @@ class DPO(Loss):
         return fields
 
     def weights(self, batch: Batch) -> dict[str, jax.Array]:
-        """The number of pairs."""
-        return {"dpo": jnp.sum(pairs_of(batch, self.pairs).present)}
+        """The number of pairs; rows for routers."""
+        return {"dpo": jnp.sum(pairs_of(batch, self.pairs).present), **router_weight(batch)}
 
     def __call__(self, models: Mapping[str, Any], batch: Batch, now: Now) -> Sums:
         """Term {"dpo"}; metrics over pairs (rewards: beta times log-ratios), and the share "unpaired" of segments."""
@@ -134,7 +135,7 @@ class DPO(Loss):
             ratio_BP2 = ratio_BP2 / jnp.where(pairs.present[..., None] > 0, pairs.tokens, 1)
         count = jnp.sum(pairs.present)
         loss_BP = preference_loss(ratio_BP2[..., 0] - ratio_BP2[..., 1], self.beta, self.kind, self.label_smoothing)
-        total, routers = add_routers(jnp.sum(pairs.present * loss_BP), count, passed)
+        term, routers = router_term(passed)
 
         def over_pairs(value_BP: jax.Array) -> tuple[jax.Array, jax.Array]:
             return jax.lax.stop_gradient(jnp.sum(pairs.present * value_BP)), count
@@ -149,7 +150,7 @@ class DPO(Loss):
             "rejected_log_prob": over_pairs(ours_BP2[..., 1]),
             "unpaired": (pairs.unpaired, pairs.segments),
         }
-        return Sums({"dpo": total}, {**metrics, **routers})
+        return Sums({"dpo": jnp.sum(pairs.present * loss_BP), **term}, {**metrics, **routers})
 
 
 def preference_loss(h: jax.Array, beta: float, kind: Kind, label_smoothing: float = 0.0) -> jax.Array:

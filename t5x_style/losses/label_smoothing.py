@@ -17,12 +17,12 @@ from t5x_style.errors import UserError
 from t5x_style.losses.chunked_function import TokenFunction, chunked
 from t5x_style.losses.forward import forward
 from t5x_style.losses.loss import Batch, Loss, Now, Sums
-from t5x_style.losses.models import add_routers, language_model_fields, loss_chunk, loss_weights
+from t5x_style.losses.models import language_model_fields, loss_chunk, loss_weights, router_term, router_weight
 
 
 @dataclasses.dataclass(frozen=True)
 class LabelSmoothing(Loss):
-    """Cross entropy of smoothed targets; one term, "cross_entropy". Padded ids of the vocabulary take no part.
+    """Cross entropy of smoothed targets; one term, "cross_entropy", and "routers" of experts. Padded ids take no part.
 
     Attributes:
       smoothing: share of the target distribution that is even over the vocabulary, in [0, 1).
@@ -39,8 +39,8 @@ class LabelSmoothing(Loss):
         return language_model_fields(configs["policy"], "LabelSmoothing")
 
     def weights(self, batch: Batch) -> dict[str, jax.Array]:
-        """The loss weights."""
-        return {"cross_entropy": jnp.sum(loss_weights(batch))}
+        """The loss weights; rows for routers."""
+        return {"cross_entropy": jnp.sum(loss_weights(batch)), **router_weight(batch)}
 
     def __call__(self, models: Mapping[str, Any], batch: Batch, now: Now) -> Sums:
         """Terms {"cross_entropy"}, metrics "nll", "correct" and the routers'."""
@@ -52,8 +52,8 @@ class LabelSmoothing(Loss):
         w_BL = passed.weights.astype(jnp.float32)
         weight = jnp.sum(w_BL)
         loss, nll, correct = (jnp.sum(w_BL * value_BL) for value_BL in values)
-        total, routers = add_routers(loss, weight, passed)
-        return Sums({"cross_entropy": total}, {"nll": (nll, weight), "correct": (correct, weight), **routers})
+        term, routers = router_term(passed)
+        return Sums({"cross_entropy": loss, **term}, {"nll": (nll, weight), "correct": (correct, weight), **routers})
 
 
 def smoothed(vocab_size: int, smoothing: float) -> TokenFunction:

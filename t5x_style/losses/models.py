@@ -18,8 +18,10 @@ from t5x_style.models.specs.recurrent_config import RecurrentConfig
 
 _ENCODER = ("encoder_input_tokens", "encoder_segment_ids", "encoder_positions")
 _DECODER = ("decoder_input_tokens", "decoder_segment_ids", "decoder_positions")
-# Read where a batch has them: a prefix that is seen in both directions, and which of two texts a token is of.
-OPTIONAL = ("decoder_causal_attention", "encoder_token_types")
+# Read where a batch has them: a prefix that is seen in both directions, which of two texts a token is of, and which
+# segments belong together.
+OPTIONAL = ("decoder_causal_attention", "encoder_token_types", "encoder_piece_ids", "decoder_piece_ids")
+ROUTERS = "routers"
 _INPUTS: dict[type, tuple[str, ...]] = {
     DecoderConfig: (*_DECODER, "decoder_causal_attention"),
     RecurrentConfig: (*_DECODER, "decoder_causal_attention"),
@@ -90,9 +92,16 @@ def loss_chunk(model: Any) -> int:
     return getattr(getattr(model, "execution", None), "loss_chunk", CHUNK_SIZE)
 
 
-def add_routers(
-    total: jax.Array, weight: jax.Array, passed: Forward
-) -> tuple[jax.Array, dict[str, tuple[jax.Array, jax.Array]]]:
-    """A term with the routers' losses in it (see `add_router_losses`), and their metrics; {} without experts."""
-    total, weight, sums = add_router_losses(total, weight, {}, passed.router_losses)
-    return total, {name: (value, weight) for name, value in sums.items()}
+def router_weight(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    """The weight of the term "routers": the rows of a microbatch."""
+    return {ROUTERS: jnp.float32(len(next(iter(batch.values()))))}
+
+
+def router_term(passed: Forward) -> tuple[dict[str, jax.Array], dict[str, tuple[jax.Array, jax.Array]]]:
+    """(the term "routers", its parts as metrics) of a model with experts, ({}, {}) of another.
+
+    A term of its own, so that routers count alike whatever weight the other terms of a batch have.
+    """
+    rows = jnp.float32(passed.hidden.shape[0])
+    total, _, sums = add_router_losses(jnp.float32(0), rows, {}, passed.router_losses)
+    return {ROUTERS: total} if sums else {}, {name: (value, rows) for name, value in sums.items()}

@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from t5x_style.errors import UserError
@@ -50,7 +49,7 @@ def test_reads_the_fields_of_each_kind_of_model():
 
 
 def test_refuses():
-    with pytest.raises(UserError, match="LabelSmoothing.smoothing is 1.5"):
+    with pytest.raises(UserError, match=r"LabelSmoothing\.smoothing is 1\.5"):
         LabelSmoothing(1.5)
     with pytest.raises(UserError, match="LabelSmoothing cannot train a XLNetConfig"):
         LabelSmoothing().reads({"policy": xlnet("tiny")})

@@ -128,8 +128,9 @@ def assert_accumulates(loss, models, batch):
 
 
 def assert_nothing(loss, models, batch):
-    """A batch without weight: every term, its weight and its gradient are 0, not NaN."""
+    """A batch without weight: every term, its weight and its gradient are 0, not NaN; only rows are there."""
     sums, weights, gradient = program(loss, models)(batch)
+    assert weights.pop("routers") == len(next(iter(batch.values())))
     for tree in (sums.losses, weights, gradient):
         assert all(not np.any(leaf) for leaf in jax.tree.leaves(tree))
     assert all(np.isfinite(value) for pair in sums.metrics.values() for value in pair)

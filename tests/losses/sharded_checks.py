@@ -185,7 +185,7 @@ def main(scan, names):
                 if shape and shape[-1] in (padded, padded // 2) and int(np.prod(shape[:-1])) >= local_tokens
             ],
         }
-    findings["losses"] = whole_losses(MESHES[names[0]])
+    findings["losses"] = whole_losses(MESHES["context" if "context" in names else names[0]])
     sys.stdout.write(json.dumps(findings) + "\n")
 
 

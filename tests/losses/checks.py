@@ -15,9 +15,9 @@ VOCAB, LENGTH = 61, 12
 NOW = Now(jnp.int32(0))
 
 
-def decoder(width=16, multiple=16, **changes):
+def decoder(width=16, multiple=16, block=None, **changes):
     """One layer over 61 ids; the table is padded."""
-    group = parts.LayerGroup((layer(),), 1)
+    group = parts.LayerGroup((block or layer(),), 1)
     settings = {"vocab_size": VOCAB, "embed_dim": width, "vocab_multiple": multiple}
     return stack(parts.DecoderConfig, group, **{**settings, **changes})
 
@@ -83,11 +83,19 @@ def program(loss, models, naive=None):
 
     compiled = jax.jit(jax.grad(total, has_aux=True))
 
-    def run(batch):
+    def run(batch, states=states):
         gradient, (sums, weights) = compiled(states, batch)
         return sums, weights, gradient
 
-    run.lower = lambda batch: compiled.lower(states, batch)
+    def descend(batch, steps, rate):
+        """Sums after some steps of signed gradients on the policy."""
+        now = states
+        for _ in range(steps):
+            policy = jax.tree.map(lambda a, d: a - rate * jnp.sign(d), now["policy"], run(batch, now)[2]["policy"])
+            now = {**now, "policy": policy}
+        return run(batch, now)[0]
+
+    run.lower, run.descend = lambda batch: compiled.lower(states, batch), descend
     return run
 
 

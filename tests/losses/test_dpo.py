@@ -87,7 +87,8 @@ def one_by_one(loss):
     ids=lambda loss: f"{loss.kind}-{loss.label_smoothing}",
 )
 def test_equals_pairs_taken_one_by_one(loss):
-    found = checks.program(loss, models())(BATCH)
+    run = checks.program(loss, models())
+    found = run(BATCH)
     expected = checks.program(loss, models(), one_by_one(loss))(BATCH)
     checks.assert_equal(found, expected, rtol=1e-4)
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(found[2]["reference"]))
@@ -96,6 +97,9 @@ def test_equals_pairs_taken_one_by_one(loss):
     assert found[0].metrics["unpaired"] == (1, 9)
     margin, chosen, rejected = (float(found[0].metrics[n][0]) for n in ("margin", "chosen_reward", "rejected_reward"))
     assert margin == pytest.approx(chosen - rejected, rel=1e-4)
+    learned = run.descend(BATCH, 10, 0.01)
+    assert float(learned.losses["dpo"]) < 0.7 * float(found[0].losses["dpo"])
+    assert float(learned.metrics["accuracy"][0]) == len(PAIRS)
 
 
 def test_accumulates_and_no_pairs_give_nothing():

@@ -8,6 +8,7 @@ from t5x_style.errors import UserError
 from t5x_style.losses.forward import forward
 from t5x_style.losses.label_smoothing import LabelSmoothing
 from t5x_style.losses.loss import Sums
+from t5x_style.models import specs as parts
 from t5x_style.models.presets.xlnet import xlnet
 from tests.losses import checks
 
@@ -37,6 +38,19 @@ def test_equals_the_dense_formula():
     assert float(found[1]["cross_entropy"]) == pytest.approx(batch["decoder_loss_weights"].sum())
     checks.assert_accumulates(loss, models, batch)
     checks.assert_nothing(loss, models, {**batch, "decoder_loss_weights": 0 * batch["decoder_loss_weights"]})
+
+
+def test_routers_are_a_term_of_their_own():
+    """Their weight is rows, so a batch of other loss weights has the same mean."""
+    moe = parts.MoeSpec(4, 2, parts.MlpSpec(16), balance_weight=0.1)
+    config = checks.decoder(block=checks.layer(moe))
+    batch = checks.batch("decoder", SEGMENTS)
+    sums, weights = checks.losses_of(LabelSmoothing(), {"policy": checks.model(config)})(batch)
+    assert set(sums.losses) == {"cross_entropy", "routers"}
+    assert float(weights["routers"]) == 3
+    reported = sum(float(value) for name, (value, _) in sums.metrics.items() if name in ("moe_balance", "moe_z"))
+    assert float(sums.losses["routers"]) == pytest.approx(reported)
+    assert reported > 0.1
 
 
 def test_reads_the_fields_of_each_kind_of_model():

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from t5x_style.losses.chunked import CHUNK_SIZE, accumulate, accumulators, cast_like, head_logits, over_tokens
@@ -100,6 +101,80 @@ def chunked(
 
     apply.defvjp(apply_forward, apply_backward)
     return apply(parameters, frozen_parameters, tuple(hiddens), (*frozen_hiddens, *arrays))
+
+
+def chunked_sum(
+    f: TokenFunction,
+    heads: Sequence[Any],
+    hiddens: Sequence[jax.Array],
+    weights: jax.Array,
+    arrays: Sequence[jax.Array] = (),
+    *,
+    frozen_heads: Sequence[Any] = (),
+    frozen_hiddens: Sequence[jax.Array] = (),
+    chunk_size: int = CHUNK_SIZE,
+) -> tuple[jax.Array, Any]:
+    """One weighted sum over tokens, its gradient taken while a chunk's scores are at hand.
+
+    Where `chunked` scores a token twice in a training step, this does once, as `chunked.summed_cross_entropy`: the
+    gradient of a single sum is known up to a factor. For losses of one term.
+
+    Args:
+      f: as of `chunked`, giving (loss [C], a tree of [C] to report).
+      weights: [B, L], 0 on padding; not differentiated. The others are as of `chunked`.
+
+    Returns:
+      (sum of weights * loss, the tree of sums of weights * what is reported, without gradient); float32 scalars.
+    """
+    assert len(heads) == len(hiddens) >= 1, "one hidden array a head, and at least one head"
+    assert len(frozen_heads) == len(frozen_hiddens), "one frozen hidden array a frozen head"
+    graphs, parameters = _split(heads)
+    frozen_graphs, frozen_parameters = _split(frozen_heads)
+    first, second = len(hiddens), len(hiddens) + len(frozen_hiddens)
+
+    def value(parameters: Any, xs: Any, frozen_parameters: Any, inputs: Any) -> Any:
+        frozen_scores = _score(frozen_graphs, frozen_parameters, inputs[first:second])
+        return f(_score(graphs, parameters, xs), frozen_scores, *inputs[second:-1])
+
+    def total(values: Any, weights_NC: jax.Array) -> Any:
+        return jax.tree.map(lambda value_NC: jnp.sum(weights_NC * value_NC, dtype=jnp.float32), values)
+
+    def forward(parameters: Any, *inputs: jax.Array) -> tuple[Any, Any]:
+        def chunk(inputs: Any) -> Any:
+            return value(parameters[0], inputs[:first], parameters[1], inputs)
+
+        return total(jax.lax.map(chunk, inputs), inputs[-1]), ()
+
+    def with_gradient(parameters: Any, *inputs: jax.Array) -> tuple[Any, Any]:
+        def step(gradient: Any, inputs: Any) -> tuple[Any, Any]:
+            def trained(own: Any, xs: Any) -> Any:
+                return value(own, xs, parameters[1], inputs)
+
+            loss_C, pull, reported = jax.vjp(trained, parameters[0], inputs[:first], has_aux=True)
+            d_parameters, d_xs = pull(inputs[-1].astype(loss_C.dtype))
+            return accumulate(gradient, d_parameters), (d_xs, (loss_C, reported))
+
+        gradient, (d_xs, values) = jax.lax.scan(step, accumulators(parameters[0]), inputs)
+        return (total(values, inputs[-1]), gradient), d_xs
+
+    @jax.custom_vjp
+    def apply(parameters: Any, frozen_parameters: Any, hiddens: Any, others: Any) -> Any:
+        return over_tokens(forward, chunk_size, (parameters, frozen_parameters), *hiddens, *others)[0]
+
+    def apply_forward(parameters: Any, frozen_parameters: Any, hiddens: Any, others: Any) -> tuple[Any, Any]:
+        (sums, d_parameters), d_hiddens = over_tokens(
+            with_gradient, chunk_size, (parameters, frozen_parameters), *hiddens, *others
+        )
+        return sums, (cast_like(d_parameters, parameters), cast_like(d_hiddens, hiddens))
+
+    def apply_backward(gradients: Any, cotangents: Any) -> tuple[Any, None, Any, None]:
+        d_parameters, d_hiddens = jax.tree.map(lambda g: (g * cotangents[0]).astype(g.dtype), gradients)
+        return d_parameters, None, d_hiddens, None
+
+    apply.defvjp(apply_forward, apply_backward)
+    others = (*frozen_hiddens, *arrays, weights.astype(jnp.float32))
+    loss, reported = apply(parameters, frozen_parameters, tuple(hiddens), others)
+    return loss, jax.tree.map(jax.lax.stop_gradient, reported)
 
 
 def _split(heads: Sequence[Any]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from t5x_style.errors import UserError
-from t5x_style.losses.chunked_function import TokenFunction, chunked
+from t5x_style.losses.chunked_function import TokenFunction, chunked_sum
 from t5x_style.losses.forward import forward
 from t5x_style.losses.loss import Batch, Loss, Now, Sums
 from t5x_style.losses.models import language_model_fields, loss_chunk, loss_weights, router_term, router_weight
@@ -48,21 +48,21 @@ class LabelSmoothing(Loss):
         policy = models["policy"]
         passed, head = forward(policy, dict(batch)), policy.head
         f = smoothed(head.vocab_size, self.smoothing)
-        values = chunked(f, (head,), (passed.hidden,), (passed.targets,), chunk_size=loss_chunk(policy))
         w_BL = passed.weights.astype(jnp.float32)
+        size = loss_chunk(policy)
+        loss, (nll, correct) = chunked_sum(f, (head,), (passed.hidden,), w_BL, (passed.targets,), chunk_size=size)
         weight = jnp.sum(w_BL)
-        loss, nll, correct = (jnp.sum(w_BL * value_BL) for value_BL in values)
         term, routers = router_term(passed)
         return Sums({"cross_entropy": loss, **term}, {"nll": (nll, weight), "correct": (correct, weight), **routers})
 
 
 def smoothed(vocab_size: int, smoothing: float) -> TokenFunction:
-    """A function for `chunked` of scores and targets [C]: (smoothed loss, -log p(target), whether it is the best).
+    """For `chunked_sum`, of scores and targets [C]: (smoothed loss, (-log p(target), whether it is the best)).
 
     The loss is (1 - smoothing) * -log p(target) + smoothing * mean over the vocabulary of -log p.
     """
 
-    def f(scores: tuple[jax.Array], frozen_scores: tuple[()], targets_C: jax.Array) -> tuple[jax.Array, ...]:
+    def f(scores: tuple[jax.Array], frozen_scores: tuple[()], targets_C: jax.Array) -> tuple[jax.Array, Any]:
         del frozen_scores
         scores_CV = scores[0].astype(jnp.float32)
         ids_V = jnp.arange(scores_CV.shape[-1])
@@ -71,6 +71,6 @@ def smoothed(vocab_size: int, smoothing: float) -> TokenFunction:
         mean_C = jnp.sum(jnp.where(ids_V < vocab_size, scores_CV, 0), axis=-1) / vocab_size
         loss_C = log_z_C - (1 - smoothing) * target_C - smoothing * mean_C
         best_C = jax.lax.stop_gradient(target_C >= jnp.max(scores_CV, axis=-1))
-        return loss_C, log_z_C - target_C, best_C.astype(jnp.float32)
+        return loss_C, (log_z_C - target_C, best_C.astype(jnp.float32))
 
     return f

@@ -19,10 +19,11 @@ from flax import nnx
 
 from t5x_style import mesh as meshes
 from t5x_style.losses.chunked import token_log_probs
-from t5x_style.losses.chunked_function import chunked
+from t5x_style.losses.chunked_function import chunked, chunked_sum
 from t5x_style.losses.cross_entropy import cross_entropy
 from t5x_style.losses.distillation import Distillation, divergence
 from t5x_style.losses.dpo import DPO
+from t5x_style.losses.label_smoothing import smoothed
 from t5x_style.losses.loss import ModelSource, Now
 from t5x_style.losses.models import frozen
 from t5x_style.losses.task_heads import TaskHeads
@@ -150,7 +151,8 @@ def main(scan, names):
         taught = {"frozen_heads": (frozen(model).head,), "frozen_hiddens": (jax.lax.stop_gradient(hidden[:, ::-1]),)}
         f = divergence(VOCAB, "forward_kl", 2.0)
         apart, *_ = chunked(f, (model.head,), (hidden,), (targets,), **taught, chunk_size=16)
-        return fused + jnp.sum(weights * (parts.entropy - parts.log_probs + apart))
+        even, _ = chunked_sum(smoothed(VOCAB, 0.1), (model.head,), (hidden,), weights, (targets,), chunk_size=16)
+        return fused + even + jnp.sum(weights * (parts.entropy - parts.log_probs + apart))
 
     arrays = tokens, targets, weights, segments
     expected = jax.jit(jax.value_and_grad(loss))(state, *arrays)

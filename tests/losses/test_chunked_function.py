@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from t5x_style.losses.chunked_function import chunked
+from t5x_style.losses.chunked_function import chunked, chunked_sum
 from t5x_style.models.layers.embedding import Head
 from t5x_style.models.specs import FLOAT32, HeadSpec
 
@@ -76,6 +76,47 @@ def test_equals_the_naive_version(chunk_size):
     # what is frozen gets no gradient at all
     assert not any(np.any(leaf) for leaf in jax.tree.leaves((states[2], hiddens[2])))
     assert all(np.any(leaf) for leaf in jax.tree.leaves((states[:2], hiddens[:2])))
+
+
+def summed(chunk_size):
+    """(states, hiddens, targets, weights) -> gradients and what is reported, of the sum of "mixed"."""
+    graphs = [head(12, 64)[0], head(8, 56)[0], head(20, 64)[0]]
+
+    def f(*inputs):
+        found = value(*inputs)
+        return found.pop("mixed"), found
+
+    def total(states, hiddens, targets, weights):
+        one, two, frozen = map(nnx.merge, graphs, states)
+        if chunk_size is None:
+            frozen_scores = jax.lax.stop_gradient(frozen.logits(hiddens[2]))
+            found = value((one.logits(hiddens[0]), two.logits(hiddens[1])), (frozen_scores,), targets)
+            loss, rest = jnp.sum(weights * found["mixed"]), {"chosen": jnp.sum(weights * found["chosen"])}
+        else:
+            settings = {"frozen_heads": (frozen,), "frozen_hiddens": hiddens[2:], "chunk_size": chunk_size}
+            loss, rest = chunked_sum(f, (one, two), hiddens[:2], weights, (targets,), **settings)
+        return 3 * loss, (loss, rest)
+
+    return jax.jit(lambda *a: (jax.grad(total, (0, 1), has_aux=True)(*a), total(*a)[1]))
+
+
+@functools.cache
+def naive_sum():
+    return summed(None)(*inputs()[:3], inputs()[3][0])
+
+
+@pytest.mark.parametrize("chunk_size", [4, pytest.param(1000, marks=pytest.mark.slow)])
+def test_a_sum_equals_the_naive_version_with_and_without_a_gradient(chunk_size):
+    ((states, hiddens), sums), plain = summed(chunk_size)(*inputs()[:3], inputs()[3][0])
+    ((naive_states, naive_hiddens), expected), _ = naive_sum()
+    for found in (sums, plain):
+        assert float(found[0]) == pytest.approx(float(expected[0]), rel=1e-5)
+        assert float(found[1]["chosen"]) == pytest.approx(float(expected[1]["chosen"]), rel=1e-4)
+    for one, other in zip(
+        jax.tree.leaves((states[:2], hiddens[:2])), jax.tree.leaves((naive_states[:2], naive_hiddens[:2]))
+    ):
+        np.testing.assert_allclose(one, other, atol=5e-5)
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves((states[2], hiddens[2])))
 
 
 def matrix_products(function, *arguments):

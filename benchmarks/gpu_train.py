@@ -43,7 +43,7 @@ Measure = Callable[[Mapping[str, Any], float], Row]  # a job of gpu_train_measur
 
 
 class Form(NamedTuple):
-    """One way to run the step: rows of 4,096 tokens, TransformerConfig's remat and scan, TrainRun's loss_chunk."""
+    """One way to run the step: rows of 4,096 tokens, and Execution's remat, scan and loss_chunk."""
 
     rows: int
     remat: str

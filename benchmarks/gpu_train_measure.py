@@ -34,11 +34,12 @@ from t5x_style.data.packing import Placed, SpecialIds, assemble_rows
 from t5x_style.errors import UserError, run_main
 from t5x_style.models import flops_per_token, parameter_count
 from t5x_style.models.presets.llama import llama3_2
-from t5x_style.models.specs import DecoderConfig, DtypePolicy
+from t5x_style.models.specs import DecoderConfig, DtypePolicy, Execution
 from t5x_style.training.optimizers import AdamW
 from t5x_style.training.run import TrainRun
 from t5x_style.training.schedules import Constant
 from t5x_style.training.setup import set_up
+from t5x_style.training.start import draw
 
 GIB = 2**30
 WARM_STEPS, FEWEST_STEPS = 2, 3
@@ -50,7 +51,7 @@ class Size(NamedTuple):
     """What is measured.
 
     Attributes:
-      model: a preset that takes remat and scan. length: tokens a row.
+      model: a preset. length: tokens a row.
       products: (m, k, n) of the matrix products for the ceiling. copies: bytes of the arrays that are copied.
     """
 
@@ -113,13 +114,13 @@ def training_run(size: str, rows: int, remat: str, scan: bool, loss_chunk: int) 
     data = DataConfig("none", "synthetic", CausalLM(), batch_size=rows, length=SIZES[size].length, streams=1)
     return TrainRun(
         model_dir="none",
-        model=SIZES[size].model(remat=remat, scan=scan),
+        model=SIZES[size].model(),
         data=data,
         tokenizer="none",
         optimizer=AdamW(Constant(1e-4)),
         steps=1,
         policy=POLICY,
-        loss_chunk=loss_chunk,
+        execution=Execution(scan, remat, loss_chunk=loss_chunk),
         tensorboard=False,
     )
 
@@ -149,11 +150,11 @@ def measure_step(
     with meshes.use(prepared.mesh, run.mesh.tables):
         where = meshes.batch_sharding(prepared.mesh, run.mesh.tables, rank=3, leading=1)
         batch = {name: jax.device_put(array, where) for name, array in host.items()}
-        step = prepared.train_step.lower(prepared.abstract, batch).compile()
+        step = prepared.train_step.lower(prepared.abstract, prepared.frozen, batch).compile()
         row |= {"compile_s": time.perf_counter() - began, "program_gib": program_bytes(step) / GIB}
         tell(row)
-        state = jax.block_until_ready(prepared.initialise())
-        times, metrics = timed_steps(step, state, batch, steps, seconds)
+        state, frozen = jax.block_until_ready(draw(run, prepared))
+        times, metrics = timed_steps(functools.partial(_stepped, step, frozen, batch), state, steps, seconds)
     loss, skipped = float(metrics["loss"]), int(metrics["skipped"])
     if skipped or not math.isfinite(loss):
         raise RuntimeError(f"loss {loss}, {skipped} updates skipped: these were no training steps")
@@ -171,13 +172,17 @@ def measure_step(
     }
 
 
-def timed_steps(step: Any, state: Any, batch: Any, steps: int, seconds: float) -> tuple[list[float], dict[str, Any]]:
+def _stepped(step: Any, frozen: Any, batch: Any, state: Any) -> tuple[Any, dict[str, Any]]:
+    return step(state, frozen, batch)
+
+
+def timed_steps(step: Any, state: Any, steps: int, seconds: float) -> tuple[list[float], dict[str, Any]]:
     """Seconds of each step, each waited for, after two to warm up; and the metrics of the last."""
     times: list[float] = []
     metrics: dict[str, Any] = {}
     for index in range(WARM_STEPS + steps):
         began = time.perf_counter()
-        state, metrics = jax.block_until_ready(step(state, batch))
+        state, metrics = jax.block_until_ready(step(state))
         if index >= WARM_STEPS:
             times.append(time.perf_counter() - began)
         if len(times) >= FEWEST_STEPS and sum(times) > seconds:

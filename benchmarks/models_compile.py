@@ -17,14 +17,14 @@ import numpy as np
 from flax import nnx
 
 from t5x_style.losses.cross_entropy import cross_entropy
-from t5x_style.models import build
+from t5x_style.models import Execution, build
 from t5x_style.models.presets.llama import llama
 
 
 def compile_seconds(layers: int, scan: bool) -> float:
     """Tracing, lowering and compiling of loss and gradient, from an empty cache."""
-    config = llama(1024, 128, layers, 4, 2, 384, remat="full", scan=scan)
-    graphdef, state = nnx.split(build(config, 0))
+    config = llama(1024, 128, layers, 4, 2, 384)
+    graphdef, state = nnx.split(build(config, 0, execution=Execution(scan, "full")))
     tokens = jnp.asarray(np.random.default_rng(0).integers(0, config.vocab_size, (2, 256)))
 
     def loss(state, tokens):

@@ -30,15 +30,16 @@ import numpy as np
 
 from t5x_style.models.presets.llama import llama
 from t5x_style.models.presets.t5 import t5
+from t5x_style.models.specs import Execution
 from t5x_style.quickstart.environment import TRAINING
 
-FAST = {"remat": "none", "scan": False}
 # model, rows, decoder tokens a row, encoder tokens a row
 SIZES: dict[str, tuple[Any, int, int, int]] = {
-    "34m": (llama(8192, 512, 8, 8, 8, 1408, **FAST), 2, 512, 0),
-    "t5": (t5("small", **FAST), 2, 128, 512),
-    "quickstart": (llama(4096, 128, 4, 4, 2, 384, tied_embeddings=True, **FAST), 16, 256, 0),
+    "34m": (llama(8192, 512, 8, 8, 8, 1408), 2, 512, 0),
+    "t5": (t5("small"), 2, 128, 512),
+    "quickstart": (llama(4096, 128, 4, 4, 2, 384, tied_embeddings=True), 16, 256, 0),
 }
+FAST = Execution(scan=False, remat="none", loss_chunk=512)
 MISSING = 3  # the exit code of a side whose libraries are not installed
 
 
@@ -53,7 +54,7 @@ def draw(size: str) -> tuple[Any, np.ndarray, np.ndarray]:
     )
 
 
-def ours(config: Any, tokens: np.ndarray, sources: np.ndarray, chunk_size: int = 512) -> Callable[[], None]:
+def ours(config: Any, tokens: np.ndarray, sources: np.ndarray, execution: Execution = FAST) -> Callable[[], None]:
     """A function that makes one training step and waits for it."""
     import jax
     import jax.numpy as jnp
@@ -63,7 +64,7 @@ def ours(config: Any, tokens: np.ndarray, sources: np.ndarray, chunk_size: int =
     from t5x_style.losses.cross_entropy import cross_entropy
     from t5x_style.models import build
 
-    graphdef, state = nnx.split(build(config, 0))
+    graphdef, state = nnx.split(build(config, 0, execution=execution))
     optimizer = optax.adamw(1e-3)
     inputs, targets = jnp.asarray(tokens), jnp.roll(jnp.asarray(tokens), -1, axis=1)
     given = (inputs, jnp.asarray(sources)) if sources.size else (inputs,)
@@ -72,6 +73,7 @@ def ours(config: Any, tokens: np.ndarray, sources: np.ndarray, chunk_size: int =
     def step(state, moments):
         def loss(state):
             model = nnx.merge(graphdef, state)
+            chunk_size = model.execution.loss_chunk
             total, count, _ = cross_entropy(model.head, model(*given), targets, weights, chunk_size=chunk_size)
             return total / count
 
@@ -186,10 +188,10 @@ def variants(size: str, repeats: int) -> None:
     config, tokens, sources = draw(size)
     runs = {"as it is": ours(config, tokens, sources)}
     for scan, remat in ((True, "none"), (True, "full"), (False, "full"), (False, "dots")):
-        changed = dataclasses.replace(config, scan=scan, remat=remat)
-        runs[f"scan={scan} remat={remat}"] = ours(changed, tokens, sources)
+        changed = dataclasses.replace(FAST, scan=scan, remat=remat)
+        runs[f"scan={scan} remat={remat}"] = ours(config, tokens, sources, changed)
     for chunk in (128, 1024, 4096):
-        runs[f"chunk_size={chunk}"] = ours(config, tokens, sources, chunk)
+        runs[f"chunk_size={chunk}"] = ours(config, tokens, sources, dataclasses.replace(FAST, loss_chunk=chunk))
     for name, run in runs.items():
         show(name, measure(run, repeats), tokens.size + sources.size)
 

@@ -270,8 +270,8 @@ def batch_sharding(mesh: Mesh, tables: Tables, rank: int, leading: int = 0) -> N
     return NamedSharding(mesh, PartitionSpec(*(None,) * leading, live or None, spread or None))
 
 
-def check_batch(rows: int, mesh: Mesh, tables: Tables) -> None:
-    """Raises UserError unless `rows` of a microbatch divide over the devices that share the batch."""
+def check_batch(rows: int, mesh: Mesh, tables: Tables, what: str = "batch_size / accumulation") -> None:
+    """Raises UserError unless `rows` of a microbatch divide over the devices that share the batch; what: to change."""
     sizes = dict(mesh.shape)
     batch = next((axes for name, axes in tables.activations if name == "act_batch"), ())
     ways = math.prod(sizes[axis] for axis in _tuple(batch))
@@ -279,7 +279,7 @@ def check_batch(rows: int, mesh: Mesh, tables: Tables) -> None:
         raise UserError(
             f"a microbatch of {rows} rows does not divide over {ways} devices "
             f"({', '.join(f'{axis}={sizes[axis]}' for axis in _tuple(batch))}); "
-            f"make batch_size / accumulation a multiple of {ways}"
+            f"make {what} a multiple of {ways}"
         )
 
 

@@ -28,8 +28,7 @@ def _main(argv: Sequence[str]) -> int:
     from t5x_style.training.run import TrainRun
 
     loaded = config.load(TrainRun, arguments.gin_file, bindings)
-    run: TrainRun = loaded.root
-    check_run(run)
+    run: TrainRun = check_run(loaded.root)
 
     from t5x_style.data import open_loader
     from t5x_style.training import multihost

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import orbax.checkpoint as ocp
 
-from t5x_style.checkpoints.parameters import Params
+from t5x_style.checkpoints import stored
+from t5x_style.checkpoints.parameters import Params, flat, nested
+from t5x_style.checkpoints.stored import first_line
 from t5x_style.errors import UserError
 
 FOLDER = "checkpoints"
+FROZEN = "frozen"  # MODEL_DIR/frozen: what of the policy does not train, written once
+PARAMS = "params"
 
 
 class Checkpoints:
@@ -59,26 +63,28 @@ class Checkpoints:
         """Reads a checkpoint into the shardings of `abstract` (items of ShapeDtypeStructs with shardings).
 
         Returns:
-          (the items, the loader's state, the metadata).
+          (those of the items that it has, the loader's state, the metadata).
 
         Raises:
           UserError: its arrays do not fit the configured model or optimizer.
         """
+        held = {path.name for path in (self._folder / str(step)).iterdir()}
+        wanted = {name: tree for name, tree in abstract.items() if name in held}
         try:
             found = self._manager.restore(
                 step,
                 args=ocp.args.Composite(
-                    **{name: ocp.args.StandardRestore(tree) for name, tree in abstract.items()},
+                    **{name: ocp.args.StandardRestore(tree) for name, tree in wanted.items()},
                     loader=ocp.args.JsonRestore(),
                     metadata=ocp.args.JsonRestore(),
                 ),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(
-                f"checkpoint {self._folder / str(step)} does not fit this configuration ({_first_line(error)}); "
+                f"checkpoint {self._folder / str(step)} does not fit this configuration ({first_line(error)}); "
                 "use another MODEL_DIR, or the configuration it was made with"
             ) from error
-        return {name: found[name] for name in abstract}, found.loader, found.metadata
+        return {name: found[name] for name in wanted}, found.loader, found.metadata
 
     def wait(self) -> None:
         """Returns when every save that was started is on disk."""
@@ -98,11 +104,22 @@ def steps(model_dir: str | Path) -> list[int]:
     return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit() and (path / "params").exists())
 
 
-def load_params(model_dir: str | Path, abstract: Params, step: int | None = None) -> tuple[Params, int]:
-    """Reads only the parameters of a MODEL_DIR, for evaluation or to start another run from.
+def load_params(
+    model_dir: str | Path,
+    abstract: Params,
+    step: int | None = None,
+    *,
+    missing: Literal["error", "init"] = "error",
+    average: str | None = None,
+) -> tuple[Params, int]:
+    """Reads only the policy's parameters of a MODEL_DIR, for evaluation or to start another run from.
+
+    What the run trained is in its checkpoints, what it kept frozen in MODEL_DIR/frozen.
 
     Args:
       model_dir: the folder. abstract: ShapeDtypeStructs with shardings. step: None for the newest.
+      missing: what the folder does not hold is an error, or is left out of the result, for the caller to initialise.
+      average: the name of one of the run's extras that keeps an average of what trains ("ema"), to be read instead.
 
     Returns:
       (the parameters, the step they are from).
@@ -116,12 +133,28 @@ def load_params(model_dir: str | Path, abstract: Params, step: int | None = None
     chosen = known[-1] if step is None else step
     if chosen not in known:
         raise UserError(f"{model_dir} holds no checkpoint of step {chosen}; it has {', '.join(map(str, known))}")
-    path = Path(model_dir).absolute() / FOLDER / str(chosen) / "params"
-    try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            return checkpointer.restore(path, abstract), chosen
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} does not fit the model in model.json ({_first_line(error)})") from error
+    wanted: dict[str, Any] = flat(abstract)
+    found: dict[str, jax.Array] = {}
+    for place, prefix in _places(model_dir, chosen, average):
+        held = {name.removeprefix(prefix) for name in stored.shapes(place) if name.startswith(prefix)}
+        here = {prefix + name: leaf for name, leaf in wanted.items() if name in held and name not in found}
+        found |= {name.removeprefix(prefix): array for name, array in stored.read(place, here).items()}
+    lacking = sorted(set(wanted) - set(found))
+    if lacking and missing == "error":
+        raise UserError(f"{model_dir}, step {chosen}: no array {lacking[0]}; model.json describes another model")
+    return nested(found), chosen
+
+
+def _places(model_dir: str | Path, step: int, average: str | None) -> list[tuple[Path, str]]:
+    """Where the policy's parameters are, and what their names begin with there."""
+    folder = Path(model_dir).absolute()
+    checkpoint = folder / FOLDER / str(step)
+    place = checkpoint / (PARAMS if average is None else f"extra_{average}")
+    if not place.exists():
+        kept = sorted(path.name.removeprefix("extra_") for path in checkpoint.glob("extra_*")) or ["none"]
+        raise UserError(f"{model_dir}, step {step}, keeps no average {average!r}; it has {', '.join(kept)}")
+    frozen = [(folder / FROZEN, "")] if (folder / FROZEN).exists() else []
+    return [(place, "" if average is None else "average/"), *frozen]
 
 
 def with_shardings(abstract: Any, shardings: Any) -> Any:
@@ -129,7 +162,3 @@ def with_shardings(abstract: Any, shardings: Any) -> Any:
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), abstract, shardings
     )
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -46,6 +46,11 @@ def logical_axes(state: nnx.State) -> dict[str, Any]:
     return _text_keys(nnx.to_pure_dict(pure))
 
 
+def flat_axes(state: nnx.State) -> dict[str, tuple[str | None, ...]]:
+    """`logical_axes` by `/`-joined names."""
+    return flat(logical_axes(state))
+
+
 def _text_keys(tree: Any) -> Any:
     """List positions become text, so that a tree has the same names in memory and in a checkpoint."""
     return {str(key): _text_keys(value) for key, value in tree.items()} if isinstance(tree, dict) else tree
@@ -71,7 +76,7 @@ def nested(paths: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def shardings(abstract: Params, axes: dict[str, Any], resolver: meshes.Resolver, table: str) -> Params:
-    """A tree of NamedShardings for `abstract` parameters by one of the resolver's tables."""
+    """A tree of NamedShardings for `abstract` parameters (nested, or flat with `axes` alike) by one of the tables."""
     names = flat(axes)
 
     def one(path: tuple, leaf: jax.ShapeDtypeStruct) -> jax.sharding.NamedSharding:

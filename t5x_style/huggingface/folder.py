@@ -57,7 +57,7 @@ def open_folder(path: str | Path, config: Any = None) -> Folder:
     Args:
       path: the folder.
       config: our configuration to read it into, one that has the folder's parameters but may be executed otherwise
-        (remat, scan, padding of the vocabulary); None: the one that config.json describes.
+        (initialisation, padding of the vocabulary); None: the one that config.json describes.
 
     Raises:
       UserError: it is no such folder, its architecture is not known, a file is missing, cut off or broken (of those for

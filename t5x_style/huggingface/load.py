@@ -6,7 +6,7 @@ Memory of the host: one parameter (the stack of all layers) and one tensor at a 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ import numpy as np
 from t5x_style import mesh as meshes
 from t5x_style import models
 from t5x_style.checkpoints import checkpoints, parameters
+from t5x_style.errors import UserError
 from t5x_style.huggingface.folder import Folder
 from t5x_style.huggingface.weights import weight_map
 from t5x_style.huggingface.weights.layouts import Fused
@@ -94,21 +95,34 @@ def _reader(tensor: StoredTensor, dtype: np.dtype, advance: Callable[[], Any] | 
     return read
 
 
-def load_params(folder: Folder, abstract: parameters.Params) -> parameters.Params:
+def load_params(
+    folder: Folder, abstract: parameters.Params, missing: Literal["error", "init"] = "error"
+) -> parameters.Params:
     """Reads the weights into the dtypes and shardings of `abstract`.
 
     Every parameter is given to the devices, slice by slice, before the next is read.
 
     Args:
       folder: opened for the model of `abstract`. abstract: ShapeDtypeStructs with shardings.
+      missing: what the folder does not hold is an error, or is left out of the result, for the caller to initialise.
 
     Returns:
       Arrays in the tree of `abstract`, bit-equal on any mesh.
+
+    Raises:
+      UserError: an array is missing, or has another shape than `abstract` says.
     """
     leaves = parameters.flat(abstract)
+    shapes = {name: leaf.shape for name, leaf in abstract_parameters(folder.config).items()}
+    if missing == "error" and (lacking := sorted(set(leaves) - set(shapes))):
+        raise UserError(f"{folder.path} has no {lacking[0]}; it holds another model")
+    for path in shapes.keys() & leaves.keys():
+        if shapes[path] != leaves[path].shape:
+            raise UserError(f"{folder.path}: {path} has shape {shapes[path]}, the model needs {leaves[path].shape}")
     placed: dict[str, jax.Array] = {}
-    for path, value in read_parameters(folder, {name: leaf.shape for name, leaf in leaves.items()}):
-        placed[path] = _place(value, leaves[path])
+    for path, value in read_parameters(folder, shapes):
+        if path in leaves:
+            placed[path] = _place(value, leaves[path])
         del value
     return parameters.nested(placed)
 

@@ -11,8 +11,8 @@ from t5x_style.errors import UserError
 from t5x_style.huggingface import registry
 from t5x_style.huggingface.folder import config_of
 
-# How a model is executed, initialised or trained is no part of what it computes.
-_NOT_COMPUTED = {"remat", "scan", "init", "vocab_multiple", "balance_weight", "z_weight"}
+# How a model is initialised or trained (dropout, router losses) is no part of what it computes.
+_NOT_COMPUTED = {"init", "dropout", "vocab_multiple", "balance_weight", "z_weight"}
 # Tried first: the plainest families, which every version of transformers has.
 _COMMON = ("llama", "mistral", "mixtral", "qwen2", "qwen3", "gemma2", "gemma3_text", "gpt2", "bloom", "t5", "bert")
 # Formats of our own, which transformers does not open: only where they are asked for.

@@ -19,20 +19,11 @@ import jax.numpy as jnp
 
 from t5x_style.errors import UserError
 from t5x_style.losses.chunked_function import TokenFunction, chunked
-from t5x_style.losses.forward import forward
+from t5x_style.losses.cross_entropy import loss_weights
+from t5x_style.losses.forward import forward, input_fields, target_fields
+from t5x_style.losses.frozen import check_same_task, frozen, frozen_hidden
 from t5x_style.losses.loss import Batch, Loss, ModelSource, Now, Sums
-from t5x_style.losses.models import (
-    OPTIONAL,
-    frozen,
-    hidden_states,
-    input_fields,
-    language_model_fields,
-    loss_chunk,
-    loss_weights,
-    router_term,
-    router_weight,
-    transformer,
-)
+from t5x_style.losses.routers import router_terms
 
 Divergence = Literal["forward_kl", "reverse_kl", "jsd"]
 
@@ -41,7 +32,7 @@ Divergence = Literal["forward_kl", "reverse_kl", "jsd"]
 class Distillation(Loss):
     """(1 - alpha) * T ** 2 * divergence at temperature T + alpha * cross entropy of the targets at temperature 1.
 
-    Two terms, "distillation" and "cross_entropy", both over the loss weights (and "routers" of experts). Padded ids
+    Two terms, "distillation" and "cross_entropy", both over the loss weights (and "router" of experts). Padded ids
     take no part.
 
     Attributes:
@@ -80,49 +71,36 @@ class Distillation(Loss):
         Raises:
           UserError: the two differ in their vocabulary or in the fields they read.
         """
-        policy, teacher = configs["policy"], configs["teacher"]
-        fields = language_model_fields(policy, "Distillation")
-        ours, theirs = (set(input_fields(config, "Distillation")) - set(OPTIONAL) for config in (policy, teacher))
-        if ours != theirs:
-            raise UserError(
-                f"Distillation: the teacher is a {type(teacher).__name__} and the model a {type(policy).__name__}, "
-                "which read other fields; choose two of a kind"
-            )
-        if transformer(teacher).head is None:
-            raise UserError("Distillation: the teacher has head=None; give a model with a vocabulary head")
-        if policy.vocab_size != teacher.vocab_size:
-            raise UserError(
-                f"Distillation: the teacher has {teacher.vocab_size} vocabulary ids and the model {policy.vocab_size}; "
-                "they must share a tokenizer"
-            )
-        return fields
+        policy = configs["policy"]
+        check_same_task("Distillation", "teacher", configs["teacher"], policy)
+        return input_fields(policy) + target_fields(policy)
 
     def weights(self, batch: Batch) -> dict[str, jax.Array]:
-        """The loss weights, for both terms; rows for routers."""
-        weight = jnp.sum(loss_weights(batch))
-        return {"distillation": weight, "cross_entropy": weight, **router_weight(batch)}
+        """The sum of the loss weights, for all terms."""
+        weight = jnp.sum(loss_weights(batch).astype(jnp.float32))
+        return {"distillation": weight, "cross_entropy": weight, "router": weight}
 
     def __call__(self, models: Mapping[str, Any], batch: Batch, now: Now) -> Sums:
         """Terms {"distillation", "cross_entropy"}; metrics "nll", "correct", "divergence" (no factors), routers'."""
         del now
         policy, teacher = models["policy"], frozen(models["teacher"])
-        passed, taught = forward(policy, dict(batch)), hidden_states(teacher, batch)
+        passed = forward(policy, batch)
         divergence_BL, nll_BL, correct_BL = chunked(
             divergence(policy.head.vocab_size, self.kind, self.temperature, self.mixture),
             (policy.head,),
             (passed.hidden,),
             (passed.targets,),
             frozen_heads=(teacher.head,),
-            frozen_hiddens=(taught.hidden,),
-            chunk_size=loss_chunk(policy),
+            frozen_hiddens=(frozen_hidden(teacher, batch),),
+            chunk_size=policy.execution.loss_chunk,
         )
         w_BL = passed.weights.astype(jnp.float32)
         weight = jnp.sum(w_BL)
         apart, nll, correct = (jnp.sum(w_BL * value) for value in (divergence_BL, nll_BL, correct_BL))
-        term, routers = router_term(passed)
+        router = router_terms(passed.router_losses, weight)
         losses = {"distillation": (1 - self.alpha) * self.temperature**2 * apart, "cross_entropy": self.alpha * nll}
         metrics = {"nll": (nll, weight), "correct": (correct, weight), "divergence": (apart, weight)}
-        return Sums({**losses, **term}, {**metrics, **routers})
+        return Sums({**losses, **router.losses}, {**metrics, **router.metrics})
 
 
 def divergence(vocab_size: int, kind: Divergence, temperature: float, mixture: float = 0.5) -> TokenFunction:

@@ -22,19 +22,10 @@ import jax.numpy as jnp
 
 from t5x_style.errors import UserError
 from t5x_style.losses.chunked import token_log_probs
-from t5x_style.losses.forward import forward
+from t5x_style.losses.forward import Forward, forward, input_fields, side_of, target_fields
+from t5x_style.losses.frozen import check_same_task, frozen, frozen_hidden
 from t5x_style.losses.loss import Batch, Loss, ModelSource, Now, Sums
-from t5x_style.losses.models import (
-    OPTIONAL,
-    frozen,
-    input_fields,
-    language_model_fields,
-    loss_chunk,
-    router_term,
-    router_weight,
-    scored_side,
-    transformer,
-)
+from t5x_style.losses.routers import router_terms
 
 Kind = Literal["sigmoid", "sigmoid_norm", "robust", "hinge", "ipo"]
 _PER_TOKEN = ("sigmoid_norm", "ipo")  # kinds over means of tokens, the others over sums
@@ -59,7 +50,7 @@ class Pairs(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class DPO(Loss):
-    """One term, "dpo", divided by the number of pairs (and "routers" of experts).
+    """One term, "dpo", divided by the number of pairs (and "router" of experts).
 
     With h = log-ratio of the chosen minus log-ratio of the rejected answer, log-ratio = log p of the policy minus log p
     of the reference, and e = label_smoothing:
@@ -106,36 +97,31 @@ class DPO(Loss):
         Raises:
           UserError: an encoder, or a reference of another kind or vocabulary.
         """
-        policy, reference = configs["policy"], configs["reference"]
-        fields = language_model_fields(policy, "DPO")
-        if scored_side(policy) != "decoder":
+        policy = configs["policy"]
+        if side_of(policy) != "decoder":
             raise UserError("DPO needs the probability of an answer, which an encoder does not give; use a decoder")
-        ours, theirs = (set(input_fields(config, "DPO")) - set(OPTIONAL) for config in (policy, reference))
-        if ours != theirs or transformer(reference).head is None or policy.vocab_size != reference.vocab_size:
-            raise UserError(
-                f"DPO: the reference ({type(reference).__name__} of {reference.vocab_size} ids) does not score what "
-                f"the model ({type(policy).__name__} of {policy.vocab_size} ids) does; choose one of its kind"
-            )
-        return fields
+        check_same_task("DPO", "reference", configs["reference"], policy)
+        return input_fields(policy) + target_fields(policy)
 
     def weights(self, batch: Batch) -> dict[str, jax.Array]:
-        """The number of pairs; rows for routers."""
-        return {"dpo": jnp.sum(pairs_of(batch, self.pairs).present), **router_weight(batch)}
+        """The number of pairs, for both terms."""
+        count = jnp.sum(pairs_of(batch, self.pairs).present)
+        return {"dpo": count, "router": count}
 
     def __call__(self, models: Mapping[str, Any], batch: Batch, now: Now) -> Sums:
         """Term {"dpo"}; metrics over pairs (rewards: beta times log-ratios), and the share "unpaired" of segments."""
         del now
         pairs = pairs_of(batch, self.pairs)
         policy, reference = models["policy"], frozen(models["reference"])
-        passed = forward(policy, dict(batch))
-        ours_BP2 = _answers(policy, passed, pairs)
-        theirs_BP2 = _answers(reference, forward(reference, dict(batch)), pairs)
+        passed = forward(policy, batch)
+        ours_BP2 = _answers(policy, passed.hidden, passed, pairs)
+        theirs_BP2 = _answers(reference, frozen_hidden(reference, batch), passed, pairs)
         ratio_BP2 = ours_BP2 - theirs_BP2
         if self.kind in _PER_TOKEN:
             ratio_BP2 = ratio_BP2 / jnp.where(pairs.present[..., None] > 0, pairs.tokens, 1)
         count = jnp.sum(pairs.present)
         loss_BP = preference_loss(ratio_BP2[..., 0] - ratio_BP2[..., 1], self.beta, self.kind, self.label_smoothing)
-        term, routers = router_term(passed)
+        router = router_terms(passed.router_losses, count)
 
         def over_pairs(value_BP: jax.Array) -> tuple[jax.Array, jax.Array]:
             return jax.lax.stop_gradient(jnp.sum(pairs.present * value_BP)), count
@@ -150,7 +136,7 @@ class DPO(Loss):
             "rejected_log_prob": over_pairs(ours_BP2[..., 1]),
             "unpaired": (pairs.unpaired, pairs.segments),
         }
-        return Sums({"dpo": jnp.sum(pairs.present * loss_BP), **term}, {**metrics, **routers})
+        return Sums({"dpo": jnp.sum(pairs.present * loss_BP), **router.losses}, {**metrics, **router.metrics})
 
 
 def preference_loss(h: jax.Array, beta: float, kind: Kind, label_smoothing: float = 0.0) -> jax.Array:
@@ -178,9 +164,9 @@ def pairs_of(batch: Batch, pairs: int) -> Pairs:
     return Pairs(held, tokens, present, segments - 2 * jnp.sum(present), segments)
 
 
-def _answers(model: Any, passed: Any, pairs: Pairs) -> jax.Array:
+def _answers(model: Any, hidden: jax.Array, passed: Forward, pairs: Pairs) -> jax.Array:
     """Log-probabilities [B, P, 2] of the answers, 0 where there is none."""
-    scores = token_log_probs(model.head, passed.hidden, passed.targets, chunk_size=loss_chunk(model))
+    scores = token_log_probs(model.head, hidden, passed.targets, chunk_size=model.execution.loss_chunk)
     values_BL = scores.log_probs * passed.weights.astype(jnp.float32)
     sums = jnp.sum(jnp.where(pairs.held, values_BL[..., None], 0), axis=1)
     return sums.reshape(*pairs.tokens.shape)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 
-from t5x_style.data.objectives.objective import Objective
 from t5x_style.errors import UserError
 from t5x_style.models.specs import DecoderConfig, EncoderConfig, EncoderDecoderConfig
 from t5x_style.models.specs.recurrent_config import RecurrentConfig
 
-Batch = dict[str, jax.Array]
-
-_SIDES: dict[type, tuple[str, ...]] = {
-    DecoderConfig: ("decoder",),
-    RecurrentConfig: ("decoder",),
-    EncoderConfig: ("encoder",),
-    EncoderDecoderConfig: ("encoder", "decoder"),
+# Fields of a model that an objective may leave out.
+OPTIONAL_FIELDS = frozenset(
+    {"decoder_causal_attention", "encoder_token_types", "encoder_piece_ids", "decoder_piece_ids", "source_ids"}
+)
+_READS: dict[type, tuple[str, ...]] = {
+    DecoderConfig: ("decoder_causal_attention",),
+    RecurrentConfig: ("decoder_causal_attention",),
+    EncoderConfig: ("encoder_token_types",),
+    EncoderDecoderConfig: ("encoder_input_tokens", "encoder_segment_ids", "encoder_positions"),
 }
 
 
@@ -34,41 +36,45 @@ class Forward(NamedTuple):
     weights: jax.Array
 
 
-def check_fields(config: Any, objective: Objective) -> None:
-    """Refuses a model that cannot be trained on what the objective makes.
+def side_of(config: Any) -> str:
+    """The side whose tokens a model of this kind gives hidden states for: "encoder" or "decoder"."""
+    return "encoder" if isinstance(config, EncoderConfig) else "decoder"
+
+
+def input_fields(config: Any) -> tuple[str, ...]:
+    """The fields that `hidden_states` reads, those included that may be missing (OPTIONAL_FIELDS).
 
     Raises:
-      UserError: the model has no vocabulary head, no objective of its kind exists, or the objective makes the fields
-        of another kind of model.
+      UserError: no loss trains this kind of model yet.
     """
-    kind = type(config).__name__
-    if type(config) not in _SIDES:
+    if type(config) not in _READS:
+        kind = type(config).__name__
         raise UserError(f"TrainRun.model is a {kind}, which no objective trains yet; use a decoder or encoder preset")
+    side = side_of(config)
+    return (f"{side}_input_tokens", f"{side}_segment_ids", f"{side}_positions", *_READS[type(config)])
+
+
+def target_fields(config: Any) -> tuple[str, ...]:
+    """The fields of a loss over the vocabulary: targets and their weights.
+
+    Raises:
+      UserError: the model has no vocabulary head.
+    """
     head = config.decoder.head if isinstance(config, EncoderDecoderConfig) else config.head
     if head is None:
         raise UserError("TrainRun.model has head=None; give it a HeadSpec, the loss is over the vocabulary")
-    needed, made = set(_SIDES[type(config)]), set(objective.spec.sides)
-    if needed != made:
-        raise UserError(
-            f"TrainRun.model is a {kind}, which reads the fields of {_named(needed)}; the objective "
-            f"{type(objective).__name__} makes those of {_named(made)}; choose a model or an objective to fit"
-        )
+    side = side_of(config)
+    return (f"{side}_target_tokens", f"{side}_loss_weights")
 
 
-def forward(model: Any, batch: Batch) -> Forward:
-    """Runs a model on the fields of one microbatch, see data/batches.py."""
+def hidden_states(model: Any, batch: Mapping[str, jax.Array]) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Runs a model on the fields of one microbatch (data/batches.py): (hidden [B, L, embed], the routers' losses)."""
     config = getattr(model, "architecture", model.config)
+    side = side_of(config)
+    arguments = {"segment_ids": batch[f"{side}_segment_ids"], "positions": batch[f"{side}_positions"]}
     if isinstance(config, EncoderConfig):
-        arguments = {"segment_ids": batch["encoder_segment_ids"], "positions": batch["encoder_positions"]}
-        hidden, losses = model(
-            batch["encoder_input_tokens"],
-            **arguments,
-            token_types=batch.get("encoder_token_types"),
-            return_losses=True,
-        )
-        return Forward(hidden, losses, batch["encoder_target_tokens"], batch["encoder_loss_weights"])
-    arguments = {"segment_ids": batch["decoder_segment_ids"], "positions": batch["decoder_positions"]}
-    if isinstance(config, EncoderDecoderConfig):
+        arguments["token_types"] = batch.get("encoder_token_types")
+    elif isinstance(config, EncoderDecoderConfig):
         arguments |= {
             "encoder_tokens": batch["encoder_input_tokens"],
             "encoder_segment_ids": batch["encoder_segment_ids"],
@@ -76,9 +82,11 @@ def forward(model: Any, batch: Batch) -> Forward:
         }
     else:
         arguments["causal_attention"] = batch.get("decoder_causal_attention")
-    hidden, losses = model(batch["decoder_input_tokens"], **arguments, return_losses=True)
-    return Forward(hidden, losses, batch["decoder_target_tokens"], batch["decoder_loss_weights"])
+    return model(batch[f"{side}_input_tokens"], **arguments, return_losses=True)
 
 
-def _named(sides: set[str]) -> str:
-    return " and ".join(f"an {side}" if side == "encoder" else f"a {side}" for side in sorted(sides, reverse=True))
+def forward(model: Any, batch: Mapping[str, jax.Array]) -> Forward:
+    """`hidden_states` and what a loss over the vocabulary compares them with."""
+    hidden, losses = hidden_states(model, batch)
+    side = side_of(getattr(model, "architecture", model.config))
+    return Forward(hidden, losses, batch[f"{side}_target_tokens"], batch[f"{side}_loss_weights"])

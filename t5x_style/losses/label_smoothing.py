@@ -15,14 +15,15 @@ import jax.numpy as jnp
 
 from t5x_style.errors import UserError
 from t5x_style.losses.chunked_function import TokenFunction, chunked_sum
-from t5x_style.losses.forward import forward
+from t5x_style.losses.cross_entropy import loss_weights
+from t5x_style.losses.forward import forward, input_fields, target_fields
 from t5x_style.losses.loss import Batch, Loss, Now, Sums
-from t5x_style.losses.models import language_model_fields, loss_chunk, loss_weights, router_term, router_weight
+from t5x_style.losses.routers import router_terms
 
 
 @dataclasses.dataclass(frozen=True)
 class LabelSmoothing(Loss):
-    """Cross entropy of smoothed targets; one term, "cross_entropy", and "routers" of experts. Padded ids take no part.
+    """Cross entropy of smoothed targets; one term, "cross_entropy", and "router" of experts. Padded ids take no part.
 
     Attributes:
       smoothing: share of the target distribution that is even over the vocabulary, in [0, 1).
@@ -36,24 +37,26 @@ class LabelSmoothing(Loss):
 
     def reads(self, configs: Mapping[str, Any]) -> tuple[str, ...]:
         """Inputs, targets and weights of the policy."""
-        return language_model_fields(configs["policy"], "LabelSmoothing")
+        return input_fields(configs["policy"]) + target_fields(configs["policy"])
 
     def weights(self, batch: Batch) -> dict[str, jax.Array]:
-        """The loss weights; rows for routers."""
-        return {"cross_entropy": jnp.sum(loss_weights(batch)), **router_weight(batch)}
+        """The sum of the loss weights, for both terms."""
+        weight = jnp.sum(loss_weights(batch).astype(jnp.float32))
+        return {"cross_entropy": weight, "router": weight}
 
     def __call__(self, models: Mapping[str, Any], batch: Batch, now: Now) -> Sums:
         """Terms {"cross_entropy"}, metrics "nll", "correct" and the routers'."""
         del now
         policy = models["policy"]
-        passed, head = forward(policy, dict(batch)), policy.head
+        passed, head = forward(policy, batch), policy.head
         f = smoothed(head.vocab_size, self.smoothing)
         w_BL = passed.weights.astype(jnp.float32)
-        size = loss_chunk(policy)
+        size = policy.execution.loss_chunk
         loss, (nll, correct) = chunked_sum(f, (head,), (passed.hidden,), w_BL, (passed.targets,), chunk_size=size)
         weight = jnp.sum(w_BL)
-        term, routers = router_term(passed)
-        return Sums({"cross_entropy": loss, **term}, {"nll": (nll, weight), "correct": (correct, weight), **routers})
+        router = router_terms(passed.router_losses, weight)
+        metrics = {"nll": (nll, weight), "correct": (correct, weight), **router.metrics}
+        return Sums({"cross_entropy": loss, **router.losses}, metrics)
 
 
 def smoothed(vocab_size: int, smoothing: float) -> TokenFunction:

@@ -1,4 +1,4 @@
-"""The losses of mixture-of-experts routers, added to a language-model loss that is a sum."""
+"""The losses of mixture-of-experts routers as a term of their own."""
 
 from __future__ import annotations
 
@@ -6,23 +6,19 @@ from collections.abc import Mapping
 
 import jax
 
-Sums = dict[str, jax.Array]
+from t5x_style.losses.loss import Sums
 
 
-def add_router_losses(
-    total: jax.Array, weights: jax.Array, sums: Sums, losses: Mapping[str, jax.Array]
-) -> tuple[jax.Array, jax.Array, Sums]:
-    """(sum of weighted loss, sum of weights, sums to report) with the routers' losses in it.
-
-    They are means, so they count once per unit of weight: after the division by the sum of weights the loss is the
-    language model's mean plus them. Worked example: total 6 of weights 3, moe_balance .5 -> 7.5, and 7.5 / 3 = 2 + .5.
+def router_terms(losses: Mapping[str, jax.Array], weights: jax.Array) -> Sums:
+    """The term "router" and the routers' metrics, {} where the model has no experts.
 
     Args:
       losses: as models give them with `return_losses`, already multiplied by their weights in MoeSpec; `moe_dropped` is
-        a share that is only reported. {} changes nothing.
+        a share that is only reported.
+      weights: the weight of the term in this microbatch. The losses are means, so they count once per unit of it.
+
+    Worked example: {"moe_balance": .5, "moe_dropped": .1} and weights 3 give the term 1.5, and 1.5 / 3 = .5.
     """
-    for name, value in losses.items():
-        if name != "moe_dropped":
-            total = total + value * weights
-        sums = {**sums, name: value * weights}
-    return total, weights, sums
+    metrics = {name: (value * weights, weights) for name, value in losses.items()}
+    trained = [value * weights for name, value in losses.items() if name != "moe_dropped"]
+    return Sums({"router": sum(trained[1:], trained[0])} if trained else {}, metrics)

@@ -28,24 +28,16 @@ import jax.numpy as jnp
 
 from t5x_style.errors import UserError
 from t5x_style.losses.chunked import summed_cross_entropy
+from t5x_style.losses.cross_entropy import loss_weights
+from t5x_style.losses.forward import hidden_states, input_fields, side_of, target_fields
+from t5x_style.losses.frozen import transformer
 from t5x_style.losses.loss import Batch, Loss, Now, Sums
-from t5x_style.losses.models import (
-    ROUTERS,
-    hidden_states,
-    input_fields,
-    language_model_fields,
-    loss_chunk,
-    loss_weights,
-    router_term,
-    router_weight,
-    scored_side,
-    transformer,
-)
+from t5x_style.losses.routers import router_terms
 from t5x_style.losses.task_scores import Facts, Scored, score, units
 from t5x_style.models.specs import TaskHeadSpec
 from t5x_style.models.specs.head_specs import TaskKind
 
-LANGUAGE_MODEL = "language_model"
+LANGUAGE_MODEL, ROUTER = "language_model", "router"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +65,7 @@ class TaskHeads(Loss):
                 raise UserError(f"TaskHeads.kinds[{name!r}] is {kind!r}; choose one of {', '.join(get_args(TaskKind))}")
             if kind == "reward":
                 raise UserError(f"TaskHeads.kinds[{name!r}] is a reward, which learns from pairs; leave it out")
-        if taken := sorted({LANGUAGE_MODEL, ROUTERS} & set(self.kinds)):
+        if taken := sorted({LANGUAGE_MODEL, ROUTER} & set(self.kinds)):
             raise UserError(f"TaskHeads.kinds has a head {taken[0]!r}, the name of another term; rename the head")
         if strangers := sorted(set(self.coefficients) - set(self.kinds)):
             raise UserError(f"TaskHeads.coefficients has {strangers[0]!r}, which TaskHeads.kinds has not; add it there")
@@ -87,8 +79,9 @@ class TaskHeads(Loss):
           UserError: the model has not such heads.
         """
         config = configs["policy"]
-        read = language_model_fields if self.language_model else input_fields
-        fields, side = read(config, "TaskHeads"), scored_side(config)
+        fields, side = input_fields(config), side_of(config)
+        if self.language_model:
+            fields += target_fields(config)
         tasks = getattr(transformer(config), "tasks", ())
         held = {spec.name: spec.kind for spec in tasks if isinstance(spec, TaskHeadSpec)}
         for name, kind in self.kinds.items():
@@ -102,34 +95,33 @@ class TaskHeads(Loss):
         return (*fields, *own, *pieces)
 
     def weights(self, batch: Batch) -> dict[str, jax.Array]:
-        """Of each head the weights of its segments (tags: tokens; choices: the right ones); rows for routers."""
+        """Of each head the weights of its segments (tags: tokens; choices: the right ones); of the router term rows."""
         found = {name: jnp.sum(units(kind, self._facts(name, batch))) for name, kind in self.kinds.items()}
         if self.language_model:
-            found[LANGUAGE_MODEL] = jnp.sum(loss_weights(batch))
-        return {**found, **router_weight(batch)}
+            found[LANGUAGE_MODEL] = jnp.sum(loss_weights(batch).astype(jnp.float32))
+        return {**found, ROUTER: _rows(batch)}
 
     def __call__(self, models: Mapping[str, Any], batch: Batch, now: Now) -> Sums:
         """Terms and metrics of every head: NAME_nll or NAME_mse, NAME_accuracy or NAME_exact_match."""
         del now
         policy = models["policy"]
-        passed = hidden_states(policy, batch)
-        term, metrics = router_term(passed)
-        heads, losses = policy.tasks, {}
+        hidden, router_losses = hidden_states(policy, batch)
+        router = router_terms(router_losses, _rows(batch))
+        heads, losses, metrics = policy.tasks, dict(router.losses), dict(router.metrics)
         for name, kind in self.kinds.items():
             facts = self._facts(name, batch)
-            scored = score(heads[name], passed.hidden, facts)
+            scored = score(heads[name], hidden, facts)
             weight = jnp.sum(units(kind, facts))
             losses[name] = self.coefficients.get(name, 1.0) * scored.loss
             metrics |= _metrics(name, scored, weight)
         metrics["segments_left_out"] = self._left_out(batch)
         if self.language_model:
-            total = summed_cross_entropy(
-                policy.head, passed.hidden, passed.targets, passed.weights, chunk_size=loss_chunk(policy)
-            )
-            weight = jnp.sum(loss_weights(batch))
+            side, w_BL = _side(batch), loss_weights(batch).astype(jnp.float32)
+            targets, size = batch[f"{side}_target_tokens"], policy.execution.loss_chunk
+            total, weight = summed_cross_entropy(policy.head, hidden, targets, w_BL, chunk_size=size), jnp.sum(w_BL)
             losses[LANGUAGE_MODEL] = self.language_model * total.loss
             metrics |= {"nll": (total.nll, weight), "correct": (total.correct, weight)}
-        return Sums({**losses, **term}, metrics)
+        return Sums(losses, metrics)
 
     def _facts(self, name: str, batch: Batch) -> Facts:
         side = _side(batch)
@@ -167,6 +159,10 @@ def task_rates(sizes: Mapping[str, int] | Sequence[int], temperature: float = 1.
 
 def _side(batch: Batch) -> str:
     return "decoder" if "decoder_segment_ids" in batch else "encoder"
+
+
+def _rows(batch: Batch) -> jax.Array:
+    return jnp.float32(len(next(iter(batch.values()))))
 
 
 def _metrics(name: str, scored: Scored, weight: jax.Array) -> dict[str, tuple[jax.Array, jax.Array]]:

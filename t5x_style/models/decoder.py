@@ -11,15 +11,33 @@ import jax.numpy as jnp
 from flax import nnx
 
 from t5x_style.errors import UserError
-from t5x_style.models import heads
+from t5x_style.models import heads, randomness
 from t5x_style.models.layers.attention import AttentionFacts
 from t5x_style.models.layers.embedding import Embedding, Head, HeadTransform, InputEmbedding
 from t5x_style.models.layers.linear import Linear
 from t5x_style.models.layers.masks import Sight
 from t5x_style.models.layers.norms import Norm
 from t5x_style.models.layers.positions import rope
-from t5x_style.models.specs import DecoderConfig, DtypePolicy, SpanBoundarySpec, TransformerConfig
+from t5x_style.models.specs import (
+    DEFAULT_EXECUTION,
+    DecoderConfig,
+    DtypePolicy,
+    Execution,
+    SpanBoundarySpec,
+    TransformerConfig,
+)
+from t5x_style.models.specs.checks import check
 from t5x_style.models.stack import Trunk
+
+
+def check_attention(config: TransformerConfig, execution: Execution) -> None:
+    """Raises UserError where attention weights are to be dropped by an attention that keeps none."""
+    rate = config.dropout.attention
+    check(
+        execution.attention != "blockwise" or rate == 0,
+        f"Execution.attention is 'blockwise', which cannot drop attention weights (DropoutSpec.attention is {rate}); "
+        "choose auto or xla",
+    )
 
 
 class Transformer(nnx.Module):
@@ -33,16 +51,26 @@ class Transformer(nnx.Module):
         *,
         policy: DtypePolicy,
         rngs: nnx.Rngs,
+        execution: Execution = DEFAULT_EXECUTION,
         trunk: Callable[..., Any] = Trunk,  # XLNet's layers carry two streams
     ):
+        check_attention(config, execution)
         size, width, init = config.padded_vocab_size, config.embed_dim, config.init
         stddev = width**-0.5 if init.stddev is None else init.stddev
         self.config = config
         self.policy = policy
+        self.execution = execution
         self.embedding = InputEmbedding(
-            size, width, config.embedding, policy=policy, rngs=rngs, stddev=stddev, scale=config.embedding_scale
+            size,
+            width,
+            config.embedding,
+            policy=policy,
+            rngs=rngs,
+            stddev=stddev,
+            scale=config.embedding_scale,
+            dropout=config.dropout.embedding,
         )
-        self.trunk = trunk(config, policy=policy, rngs=rngs)
+        self.trunk = trunk(config, policy=policy, rngs=rngs, execution=execution)
         final = config.final_norm
         self.final_norm = None if final is None else Norm(final, width, axis="embed", policy=policy)
         spec, tied = config.head, config.tied_embeddings or config.head is None
@@ -86,6 +114,11 @@ class Transformer(nnx.Module):
             else:
                 found[spec.name] = heads.TaskHead(spec, weights, self.pooler, self.policy)
         return found
+
+    def finish(self, x: jax.Array) -> jax.Array:
+        """What is done behind the last layer: [..., embed] -> hidden states."""
+        x = x if self.final_norm is None else self.final_norm(x)
+        return randomness.dropout(x, self.config.dropout.final, "final")
 
     def rotations(self, positions: jax.Array) -> dict:
         """Rotary tables of positions [B, L] (or [B, L, 2], see RopeSpec) by (spec, head_dim)."""
@@ -145,7 +178,7 @@ class Decoder(Transformer):
         )
         x_BLD = self.embedding.embed(tokens, places)
         x_BLD, layers, losses = self.trunk(x_BLD, facts, None if cache is None else cache.layers)
-        hidden_BLD = x_BLD if self.final_norm is None else self.final_norm(x_BLD)
+        hidden_BLD = self.finish(x_BLD)
         if cache is None:
             return (hidden_BLD, losses) if return_losses else hidden_BLD
         return hidden_BLD, dataclasses.replace(cache, layers=layers, segment_ids=key_segments, index=index + length)

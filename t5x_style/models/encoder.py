@@ -12,7 +12,7 @@ from t5x_style.models.decoder import Transformer
 from t5x_style.models.layers.attention import AttentionFacts
 from t5x_style.models.layers.linear import Linear
 from t5x_style.models.layers.masks import Sight
-from t5x_style.models.specs import DtypePolicy, EncoderConfig
+from t5x_style.models.specs import DEFAULT_EXECUTION, DtypePolicy, EncoderConfig, Execution
 
 
 class Encoder(Transformer):
@@ -20,8 +20,10 @@ class Encoder(Transformer):
 
     config: EncoderConfig
 
-    def __init__(self, config: EncoderConfig, *, policy: DtypePolicy, rngs: nnx.Rngs):
-        super().__init__(config, policy=policy, rngs=rngs)
+    def __init__(
+        self, config: EncoderConfig, *, policy: DtypePolicy, rngs: nnx.Rngs, execution: Execution = DEFAULT_EXECUTION
+    ):
+        super().__init__(config, policy=policy, rngs=rngs, execution=execution)
         width = config.embed_dim
         dense = {"axes": ("embed", None), "policy": policy, "rngs": rngs, "stddev": config.init.stddev}
         self.pooler = Linear((width,), (width,), bias=True, **dense) if config.pooler else None
@@ -49,7 +51,7 @@ class Encoder(Transformer):
         facts = AttentionFacts(sight=Sight(steps, steps, segment_ids, segment_ids), rotations=self.rotations(places))
         x_BLD = self.embedding.embed(tokens, places, token_types)
         x_BLD, _, losses = self.trunk(x_BLD, facts)
-        hidden_BLD = x_BLD if self.final_norm is None else self.final_norm(x_BLD)
+        hidden_BLD = self.finish(x_BLD)
         return (hidden_BLD, losses) if return_losses else hidden_BLD
 
     def pooled(self, hidden_BLD: jax.Array) -> jax.Array:

@@ -9,13 +9,14 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from t5x_style.models.decoder import Transformer
+from t5x_style.models import randomness
+from t5x_style.models.decoder import Transformer, check_attention
 from t5x_style.models.layers.attention import AttentionFacts, LayerCache
 from t5x_style.models.layers.masks import Sight
 from t5x_style.models.layers.moe import Losses
 from t5x_style.models.layers.norms import Norm
 from t5x_style.models.layers.positions import rope
-from t5x_style.models.specs import DtypePolicy, EncoderDecoderConfig
+from t5x_style.models.specs import DEFAULT_EXECUTION, DtypePolicy, EncoderDecoderConfig, Execution
 from t5x_style.models.stack import Trunk, add_losses
 
 
@@ -25,10 +26,18 @@ class EncoderDecoder(Transformer):
     The parts of the base class are the decoder's; `encoder_trunk` and `encoder_norm` are beside them.
     """
 
-    def __init__(self, config: EncoderDecoderConfig, *, policy: DtypePolicy, rngs: nnx.Rngs):
-        super().__init__(config.decoder, policy=policy, rngs=rngs)
+    def __init__(
+        self,
+        config: EncoderDecoderConfig,
+        *,
+        policy: DtypePolicy,
+        rngs: nnx.Rngs,
+        execution: Execution = DEFAULT_EXECUTION,
+    ):
+        super().__init__(config.decoder, policy=policy, rngs=rngs, execution=execution)
+        check_attention(config.encoder, execution)
         self.architecture = config
-        self.encoder_trunk = Trunk(config.encoder, policy=policy, rngs=rngs)
+        self.encoder_trunk = Trunk(config.encoder, policy=policy, rngs=rngs, execution=execution)
         final = config.encoder.final_norm
         self.encoder_norm = None if final is None else Norm(final, config.embed_dim, axis="embed", policy=policy)
 
@@ -48,8 +57,10 @@ class EncoderDecoder(Transformer):
                 if layer.attention.rope is not None
             },
         )
-        x_BSD, _, losses = self.encoder_trunk(self.embedding.embed(tokens, places), facts)
-        return x_BSD if self.encoder_norm is None else self.encoder_norm(x_BSD), losses
+        with randomness.part("encoder"):
+            x_BSD, _, losses = self.encoder_trunk(self.embedding.embed(tokens, places), facts)
+            x_BSD = x_BSD if self.encoder_norm is None else self.encoder_norm(x_BSD)
+            return randomness.dropout(x_BSD, self.architecture.encoder.dropout.final, "final"), losses
 
     def cross(self, encoder_BSD: jax.Array) -> tuple[LayerCache, ...]:
         """Keys and values of every cross-attention: what decoding computes once."""
@@ -110,7 +121,7 @@ class EncoderDecoder(Transformer):
         )
         caches, crossed = (None, None) if cache is None else (cache.layers, cache.crossed)
         x_BLD, layers, own = self.trunk(self.embedding.embed(tokens, places), facts, caches, crossed)
-        hidden_BLD = x_BLD if self.final_norm is None else self.final_norm(x_BLD)
+        hidden_BLD = self.finish(x_BLD)
         if cache is None:
             return (hidden_BLD, add_losses(losses, own)) if return_losses else hidden_BLD
         index = cache.index + length

@@ -10,10 +10,11 @@ import jax.numpy as jnp
 from flax import nnx
 
 from t5x_style.errors import UserError
+from t5x_style.models import randomness
 from t5x_style.models.layers.embedding import Embedding, Head
 from t5x_style.models.layers.linear import Linear
 from t5x_style.models.layers.recurrent import LayerState, RecurrentLayer
-from t5x_style.models.specs import DtypePolicy
+from t5x_style.models.specs import DEFAULT_EXECUTION, DtypePolicy, Execution
 from t5x_style.models.specs.recurrent_config import RecurrentConfig
 
 
@@ -33,12 +34,15 @@ class RecurrentCache:
 class RecurrentDecoder(nnx.Module):
     """Tokens to hidden states; `model.head.logits(hidden)` turns them into vocabulary scores."""
 
-    def __init__(self, config: RecurrentConfig, *, policy: DtypePolicy, rngs: nnx.Rngs):
+    def __init__(
+        self, config: RecurrentConfig, *, policy: DtypePolicy, rngs: nnx.Rngs, execution: Execution = DEFAULT_EXECUTION
+    ):
         size, width, stddev = config.padded_vocab_size, config.embed_dim, config.init.stddev
         drawn = {"policy": policy, "rngs": rngs}
         table_stddev = width**-0.5 if stddev is None else stddev
         self.config = config
         self.policy = policy
+        self.execution = execution
         self.embedding = Embedding(size, width, stddev=table_stddev, **drawn)
         layers, inputs = [], width
         for hidden, given in zip(config.hidden_sizes, config.widths, strict=True):
@@ -103,11 +107,16 @@ class RecurrentDecoder(nnx.Module):
             ids = jnp.ones_like(tokens) if segment_ids is None else segment_ids
             before = start.segment_ids[:, None].astype(ids.dtype)
             reset_BL = ids != jnp.concatenate([before, ids[:, :-1]], axis=1)
-        x_BLD = self.embedding(tokens)
+        dropout = self.config.dropout
+        x_BLD = randomness.dropout(self.embedding(tokens), dropout.embedding, "embedding")
         states = []
-        for layer, state in zip(self.layers, start.layers, strict=True):
+        for number, (layer, state) in enumerate(zip(self.layers, start.layers, strict=True)):
+            if number:
+                with randomness.layer(number):
+                    x_BLD = randomness.dropout(x_BLD, dropout.hidden, "feed-forward hidden")
             x_BLD, state = layer(x_BLD, reset_BL, state)
             states.append(state)
+        x_BLD = randomness.dropout(x_BLD, dropout.final, "final")
         hidden_BLD = x_BLD if self.projection is None else self.projection(x_BLD)
         if cache is None:
             return (hidden_BLD, {}) if return_losses else hidden_BLD

@@ -19,6 +19,9 @@ FORMAT = 1
 
 # What a class is called in files that were written before it got its present name.
 _NAMES_ON_DISK = {"LayerGroup": "Segment"}
+# Fields of files that were written before how a model runs became a matter of the run (models/specs/execution.py).
+_NO_LONGER_OURS = {"remat", "scan"}
+_RAN = (parts.DecoderConfig, parts.EncoderConfig, parts.TransformerConfig, XLNetConfig)
 _TYPES: dict[str, type] = {
     _NAMES_ON_DISK.get(cls.__name__, cls.__name__): cls
     for cls in (
@@ -42,6 +45,7 @@ _TYPES: dict[str, type] = {
         parts.TaskHeadSpec,
         parts.SpanBoundarySpec,
         parts.InitSpec,
+        parts.DropoutSpec,
         XLNetConfig,
         RecurrentConfig,
     )
@@ -98,6 +102,8 @@ def _decode(value: Any, where: str) -> Any:
         raise UserError(f"{where}: unknown type {name!r}; known are {', '.join(_TYPES)}")
     cls = _TYPES[name]
     fields = {field.name: field for field in dataclasses.fields(cls)}
+    if cls in _RAN:
+        value = {key: item for key, item in value.items() if key not in _NO_LONGER_OURS}
     unknown = sorted(set(value) - set(fields) - {"type"})
     if unknown:
         raise UserError(f"{where}: {name} has no field {unknown[0]!r}; its fields are {', '.join(fields)}")

@@ -1,7 +1,7 @@
 """The trunk: groups of repeated layer patterns, stored stacked, run by a scan or unrolled.
 
 Each pattern position is one Block whose parameters carry a leading `layers` axis (none when the group shares
-weights). Checkpoints always have this layout; how the trunk runs is a matter of configuration only.
+weights). Checkpoints always have this layout; how the trunk runs is the matter of an Execution.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from t5x_style.models import randomness
 from t5x_style.models.layers.attention import AttentionFacts, LayerCache
 from t5x_style.models.layers.block import Block
 from t5x_style.models.layers.moe import LOSS_NAMES, Losses
 from t5x_style.models.layers.positions.distance_bias import RelativeBias
-from t5x_style.models.specs import DtypePolicy, LayerGroup, LayerSpec, MoeSpec, TransformerConfig
+from t5x_style.models.specs import DtypePolicy, Execution, LayerGroup, LayerSpec, MoeSpec, TransformerConfig
 
 Carry = tuple[jax.Array, Losses]  # what goes from layer to layer
 LAYERS = "layers"  # logical name of the stacking axis
@@ -43,25 +44,37 @@ class TrunkLayerGroup(nnx.Module):
 
         self.layers = nnx.List([stacked(spec) for spec in group.pattern])
 
-    def run(self, x_BLD: jax.Array, facts: AttentionFacts, *, scan: bool, remat: str) -> tuple[jax.Array, Losses]:
-        """[B, L, embed] -> ([B, L, embed], the routers' losses added up) through every layer, without a cache."""
+    @property
+    def size(self) -> int:
+        """Number of layers."""
+        return self.group.repeats * len(self.layers)
+
+    def run(
+        self, x_BLD: jax.Array, facts: AttentionFacts, execution: Execution, first: int
+    ) -> tuple[jax.Array, Losses]:
+        """[B, L, embed] -> ([B, L, embed], the routers' losses added up) through every layer, without a cache.
+
+        Args:
+          first: the number of this group's first layer in the trunk.
+        """
         split = [nnx.split(block) for block in self.layers]
-        scanned = scan and self.group.repeats > 1
-        applied = [_layer_function(graphdef, facts, remat, scanned) for graphdef, _ in split]
+        scanned = execution.scan and self.group.repeats > 1
+        applied = [_layer_function(graphdef, facts, execution.remat, scanned) for graphdef, _ in split]
         states = tuple(state for _, state in split)
 
-        def body(carry: Carry, slices: Sequence[Any] | None) -> tuple[Carry, None]:
-            x_BLD, losses = carry
-            for apply, state in zip(applied, states if slices is None else slices):
-                x_BLD, own = apply(state, x_BLD)
+        def body(carry: Carry, row: tuple[Sequence[Any] | None, int | jax.Array]) -> tuple[Carry, None]:
+            (x_BLD, losses), (slices, number) = carry, row
+            for position, (apply, state) in enumerate(zip(applied, states if slices is None else slices)):
+                x_BLD, own = apply(state, x_BLD, number + position)
                 losses = add_losses(losses, own)
             return (x_BLD, losses), None
 
         carry: Carry = x_BLD, no_losses(self.group.pattern)
+        numbers = range(first, first + self.size, len(applied))
         if scanned:
-            return jax.lax.scan(body, carry, None if self.group.shared else states, self.group.repeats)[0]
+            return jax.lax.scan(body, carry, (None if self.group.shared else states, jnp.asarray(numbers)))[0]
         rows = [None] * self.group.repeats if self.group.shared else unstack(states, self.group.repeats)
-        for row in rows:
+        for row in zip(rows, numbers):
             carry, _ = body(carry, row)
         return carry
 
@@ -85,31 +98,38 @@ class UnstackedLayerGroup(nnx.Module):
         """Every layer, in the order they run."""
         return iter(self.layers)
 
-    def run(self, x_BLD: jax.Array, facts: AttentionFacts, *, scan: bool, remat: str) -> tuple[jax.Array, Losses]:
+    @property
+    def size(self) -> int:
+        """Number of layers."""
+        return len(self.layers)
+
+    def run(
+        self, x_BLD: jax.Array, facts: AttentionFacts, execution: Execution, first: int
+    ) -> tuple[jax.Array, Losses]:
         """As TrunkLayerGroup.run; always unrolled, and nothing is recomputed: this form is for inference."""
-        del scan, remat
+        del execution
         losses: Losses = {}
-        for block in self.layers:
-            x_BLD, _, own = block(x_BLD, facts)
+        for number, block in enumerate(self.layers, first):
+            with randomness.layer(number):
+                x_BLD, _, own = block(x_BLD, facts)
             losses = add_losses(losses, own)
         return x_BLD, losses
 
 
-def initialization(config: TransformerConfig) -> dict[str, Any]:
-    """Arguments of a block: how its kernels are drawn."""
+def block_options(config: TransformerConfig) -> dict[str, Any]:
+    """Arguments of a block: how its kernels are drawn, what is dropped in it."""
     gain = (2 * len(config.layers)) ** -0.5 if config.init.depth_scaled else 1.0
-    return {"stddev": config.init.stddev, "output_gain": gain}
+    return {"stddev": config.init.stddev, "output_gain": gain, "dropout": config.dropout}
 
 
 class Trunk(nnx.Module):
     """All layer groups, in order."""
 
-    def __init__(self, config: TransformerConfig, *, policy: DtypePolicy, rngs: nnx.Rngs):
+    def __init__(self, config: TransformerConfig, *, policy: DtypePolicy, rngs: nnx.Rngs, execution: Execution):
         def make_block(spec: LayerSpec, layer_rngs: nnx.Rngs) -> Block:
-            return Block(spec, config.embed_dim, policy=policy, rngs=layer_rngs, **initialization(config))
+            return Block(spec, config.embed_dim, policy=policy, rngs=layer_rngs, **block_options(config))
 
-        self.scan = config.scan
-        self.remat = config.remat
+        self.execution = execution
         self.segments = nnx.List([TrunkLayerGroup(group, make_block, rngs=rngs) for group in config.segments])
         heads, bias = config.layers[0].attention.heads, config.relative_bias
         stddev = config.embed_dim**-0.5 if config.init.stddev is None else config.init.stddev
@@ -129,13 +149,14 @@ class Trunk(nnx.Module):
         Args:
           crossed: the encoder's keys and values, one pair a layer, for decoding with an encoder.
         """
-        if self.relative_bias is not None:
-            facts = dataclasses.replace(facts, bias=self.relative_bias)
+        facts = dataclasses.replace(facts, bias=self.relative_bias, attention=self.execution.attention)
         losses: Losses = {}
         if caches is None:
+            first = 0
             for group in self.segments:
-                x_BLD, own = group.run(x_BLD, facts, scan=self.scan, remat=self.remat)
+                x_BLD, own = group.run(x_BLD, facts, self.execution, first)
                 losses = add_losses(losses, own)
+                first += group.size
             return x_BLD, None, losses
         written: list[LayerCache] = []
         for index, (block, cache) in enumerate(zip(self.blocks(), caches, strict=True)):
@@ -164,16 +185,17 @@ def add_losses(one: Losses, other: Losses) -> Losses:
 
 def _layer_function(
     graphdef: Any, facts: AttentionFacts, remat: str, scanned: bool
-) -> Callable[[Any, jax.Array], tuple[jax.Array, Losses]]:
-    def apply(state: Any, x_BLD: jax.Array) -> tuple[jax.Array, Losses]:
-        x_BLD, _, losses = nnx.merge(graphdef, state)(x_BLD, facts)
+) -> Callable[[Any, jax.Array, int | jax.Array], tuple[jax.Array, Losses]]:
+    def apply(state: Any, x_BLD: jax.Array, number: int | jax.Array) -> tuple[jax.Array, Losses]:
+        with randomness.layer(number):
+            x_BLD, _, losses = nnx.merge(graphdef, state)(x_BLD, facts)
         return x_BLD, losses
 
     return rematerialised(apply, remat, scanned)
 
 
 def rematerialised(apply: Callable, remat: str, scanned: bool) -> Callable:
-    """`apply`, whose backward pass recomputes what TransformerConfig.remat says; `scanned`: it runs inside a scan."""
+    """`apply`, whose backward pass recomputes what Execution.remat says; `scanned`: it runs inside a scan."""
     if remat == "none":
         return apply
     # Inside a scan the loop itself keeps XLA from undoing the recomputation; the barrier would only cost time.

@@ -11,12 +11,14 @@ import jax.numpy as jnp
 from flax import nnx
 
 from t5x_style.errors import UserError
+from t5x_style.models import randomness
 from t5x_style.models.decoder import Transformer
 from t5x_style.models.layers.linear import truncated_normal
 from t5x_style.models.layers.two_stream import Streams, TwoStreamBlock, TwoStreamFacts, distance_encodings
-from t5x_style.models.specs import DtypePolicy, LayerSpec
+from t5x_style.models.specs import DEFAULT_EXECUTION, DtypePolicy, Execution, LayerSpec
+from t5x_style.models.specs.checks import check
 from t5x_style.models.specs.xlnet_config import XLNetConfig
-from t5x_style.models.stack import TrunkLayerGroup, initialization, rematerialised, unstack
+from t5x_style.models.stack import TrunkLayerGroup, block_options, rematerialised, unstack
 
 UNUSED = -1  # segment id of a memory slot that holds nothing; padding is 0
 
@@ -45,49 +47,52 @@ class TwoStreamLayerGroup(TrunkLayerGroup):
         facts: TwoStreamFacts,
         memories: jax.Array | None,
         keep: slice,
-        *,
-        scan: bool,
-        remat: str,
+        execution: Execution,
+        first: int,
     ) -> tuple[Streams, jax.Array | None]:
         """The streams after all layers, and the inputs of each, cut to `keep`, where there are memories.
 
         Args:
-          memories: [layers of this group, B, M, D] or None.
+          memories: [layers of this group, B, M, D] or None. first: the number of its first layer in the trunk.
 
         Returns:
           (streams, [layers of this group, B, kept positions, D] or None).
         """
         pattern, repeats = len(self.layers), self.group.repeats
         split = [nnx.split(block) for block in self.layers]
-        scanned = scan and repeats > 1
+        scanned = execution.scan and repeats > 1
 
         def layer(graphdef: Any) -> Any:
-            def apply(state: Any, streams: Streams, memory: jax.Array | None) -> Streams:
-                return nnx.merge(graphdef, state)(streams, memory, facts)
+            def apply(state: Any, streams: Streams, memory: jax.Array | None, number: int | jax.Array) -> Streams:
+                with randomness.layer(number):
+                    return nnx.merge(graphdef, state)(streams, memory, facts)
 
-            return rematerialised(apply, remat, scanned)
+            return rematerialised(apply, execution.remat, scanned)
 
         applied = [layer(graphdef) for graphdef, _ in split]
         states = tuple(state for _, state in split)
         shared = self.group.shared
         stacks = None if memories is None else memories.reshape(repeats, pattern, *memories.shape[1:])
 
-        def body(streams: Streams, row: tuple[Any, jax.Array | None]) -> tuple[Streams, jax.Array | None]:
-            own, memory = row
+        def body(
+            streams: Streams, row: tuple[Any, jax.Array | None, int | jax.Array]
+        ) -> tuple[Streams, jax.Array | None]:
+            own, memory, number = row
             inputs = []
             for position, apply in enumerate(applied):
                 inputs.append(streams[0][:, keep])
                 state = (states if shared else own)[position]
-                streams = apply(state, streams, None if memory is None else memory[position])
+                streams = apply(state, streams, None if memory is None else memory[position], number + position)
             return streams, None if memory is None else jnp.stack(inputs)
 
         own = None if shared else states
+        numbers = range(first, first + self.size, pattern)
         if scanned:
-            streams, kept = jax.lax.scan(body, streams, (own, stacks), repeats)
+            streams, kept = jax.lax.scan(body, streams, (own, stacks, jnp.asarray(numbers)))
             return streams, None if kept is None else kept.reshape(-1, *kept.shape[2:])
         collected = []
-        for row in unstack((own, stacks), repeats):
-            streams, kept = body(streams, row)
+        for row, number in zip(unstack((own, stacks), repeats), numbers):
+            streams, kept = body(streams, (*row, number))
             collected.append(kept)
         return streams, None if memories is None else jnp.concatenate(collected)
 
@@ -95,13 +100,12 @@ class TwoStreamLayerGroup(TrunkLayerGroup):
 class TwoStreamTrunk(nnx.Module):
     """All segments, in order."""
 
-    def __init__(self, config: XLNetConfig, *, policy: DtypePolicy, rngs: nnx.Rngs):
+    def __init__(self, config: XLNetConfig, *, policy: DtypePolicy, rngs: nnx.Rngs, execution: Execution):
         def make_block(spec: LayerSpec, layer_rngs: nnx.Rngs) -> Any:
-            options = initialization(config) | {"blind": config.blind}
+            options = block_options(config) | {"blind": config.blind}
             return TwoStreamBlock(spec, config.embed_dim, policy=policy, rngs=layer_rngs, **options)
 
-        self.scan = config.scan
-        self.remat = config.remat
+        self.execution = execution
         self.segments = nnx.List([TwoStreamLayerGroup(group, make_block, rngs=rngs) for group in config.segments])
 
     def __call__(
@@ -110,9 +114,9 @@ class TwoStreamTrunk(nnx.Module):
         """The streams after all layers; with memories [layers, B, M, D] also the inputs of each, cut to `keep`."""
         start, collected = 0, []
         for group in self.segments:
-            end = start + group.group.repeats * len(group.layers)
+            end = start + group.size
             own = None if memories is None else memories[start:end]
-            streams, kept = group.run_streams(streams, facts, own, keep, scan=self.scan, remat=self.remat)
+            streams, kept = group.run_streams(streams, facts, own, keep, self.execution, start)
             collected.append(kept)
             start = end
         return streams, None if memories is None else jnp.concatenate(collected)
@@ -127,8 +131,14 @@ class XLNet(Transformer):
 
     config: XLNetConfig  # type: ignore[assignment]
 
-    def __init__(self, config: XLNetConfig, *, policy: DtypePolicy, rngs: nnx.Rngs):
-        super().__init__(config, policy=policy, rngs=rngs, trunk=TwoStreamTrunk)
+    def __init__(
+        self, config: XLNetConfig, *, policy: DtypePolicy, rngs: nnx.Rngs, execution: Execution = DEFAULT_EXECUTION
+    ):
+        check(
+            execution.attention != "blockwise",
+            "Execution.attention is 'blockwise', which XLNet's two streams have not; choose auto or xla",
+        )
+        super().__init__(config, policy=policy, rngs=rngs, execution=execution, trunk=TwoStreamTrunk)
         stddev = config.embed_dim**-0.5 if config.init.stddev is None else config.init.stddev
         vector = truncated_normal(rngs.params(), (config.embed_dim,), stddev, policy.dtype("params"))
         self.mask_embedding = nnx.Param(vector, out_sharding=("embed",))
@@ -211,10 +221,12 @@ class XLNet(Transformer):
         if target_mapping is not None:
             start_D = self.mask_embedding[...].astype(content_BLD.dtype)
             query_BPD = jnp.broadcast_to(start_D, (*target_mapping.shape[:2], config.embed_dim))
+            with randomness.part("query stream"):
+                query_BPD = randomness.dropout(query_BPD, config.dropout.embedding, "embedding")
         past = None if memories is None else memories.hidden
         (content_BLD, query_BPD), kept = self.trunk((content_BLD, query_BPD), facts, past, slice(0, keep))
         hidden = content_BLD if query_BPD is None else query_BPD
-        hidden = hidden if self.final_norm is None else self.final_norm(hidden)
+        hidden = self.finish(hidden)
         if memories is None:
             return hidden, None
         assert segment_ids is not None

@@ -4,30 +4,45 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 from t5x_style import files, model_dir
 from t5x_style.checkpoints import checkpoints
 from t5x_style.data.sources import resolve_sources
 from t5x_style.data.vocabulary import Vocabulary
 from t5x_style.errors import UserError
-from t5x_style.huggingface import folder as folders
-from t5x_style.huggingface import matching
+from t5x_style.training import architecture
+from t5x_style.training.fields import check_fields
 from t5x_style.training.run import TrainRun
 
 
-def check_run(run: TrainRun) -> None:
+def resolve(run: TrainRun) -> TrainRun:
+    """The run with its architecture: that of `init_from` where it has none of its own.
+
+    Raises:
+      UserError: `init_from` is no folder of a model.
+    """
+    if run.model is not None:
+        return run
+    assert isinstance(run.init_from, str)
+    return dataclasses.replace(run, model=architecture.of_folder(run.init_from, "init_from"))
+
+
+def check_run(run: TrainRun) -> TrainRun:
     """Finds what is wrong with a run before any device work.
+
+    Returns:
+      The run with its architecture, see `resolve`.
 
     Raises:
       UserError: the folder cannot be written or holds another model, the tokenizer or the data is missing or does not
-        fit the model, or `init_from` holds no model of the same shape.
+        fit the model, or a folder that the run starts from holds no model of the same shape.
     """
     folder = files.require_writable(run.model_dir, "MODEL_DIR")
+    run = resolve(run)
+    assert run.model is not None
     if (folder / model_dir.MODEL).exists() and checkpoints.steps(folder):  # without a checkpoint nothing is lost
-        _same_model(model_dir.read_config(folder), run.model, f"MODEL_DIR {str(folder)!r} holds a run of another model")
-    if run.init_from:
-        _check_start(run.init_from, run.model)
+        architecture.check_same(str(folder), run.model)
+    check_sources(run)
     if not Path(run.tokenizer).is_file():
         raise UserError(f"tokenizer {run.tokenizer!r} does not exist; train one with beam_pipelines.train_tokenizer")
     vocabulary = Vocabulary(run.tokenizer)
@@ -40,30 +55,19 @@ def check_run(run: TrainRun) -> None:
                 f"cache {data.name!r} in {data.cache_dir} was tokenised with another tokenizer than {run.tokenizer!r}; "
                 "cache it again, or give the tokenizer it was made with"
             )
+    return run
 
 
-def _check_start(init_from: str, model: Any) -> None:
-    if folders.is_folder(init_from):
-        different = matching.difference(folders.open_folder(init_from).config, model)
-        if different is not None:
-            raise UserError(f"init_from {init_from!r} holds another model: {different}; configure the same model")
-        return
-    if not (Path(init_from) / model_dir.MODEL).exists():
-        raise UserError(
-            f"init_from {init_from!r} is no MODEL_DIR: it has no {model_dir.MODEL}; nor is it a Hugging Face folder"
-        )
-    _same_model(model_dir.read_config(init_from), model, f"init_from {init_from!r} holds another model")
-
-
-def _same_model(found: Any, wanted: Any, what: str) -> None:
-    """How layers are executed or drawn may differ (remat, scan, init); everything else is part of the parameters."""
-    if type(found) is not type(wanted):
-        raise UserError(f"{what}: it is a {type(found).__name__}, configured is a {type(wanted).__name__}")
-    execution = {name: getattr(wanted, name) for name in ("remat", "scan", "init") if hasattr(wanted, name)}
-    found = dataclasses.replace(found, **execution)
-    for field in dataclasses.fields(wanted):
-        if getattr(found, field.name) != getattr(wanted, field.name):
-            raise UserError(
-                f"{what}: {field.name} is {getattr(found, field.name)}, configured is {getattr(wanted, field.name)}; "
-                "use another folder or the same model"
-            )
+def check_sources(run: TrainRun) -> None:
+    """Raises UserError unless every folder that a model starts from holds that model, and the data fits them all."""
+    assert run.model is not None
+    configs = {"policy": run.model}
+    if isinstance(run.init_from, str):
+        architecture.starting_config(run.init_from, run.model, "init_from")
+    for prefix, folder in run.init_from.items() if run.init_from and not isinstance(run.init_from, str) else ():
+        architecture.of_folder(folder, f"init_from[{prefix!r}]")
+    for name, source in run.loss.models().items():
+        what = f"{type(run.loss).__name__}.{name}"
+        configs[name] = architecture.of_source(source, run.model, what)
+    for data in [run.data] + ([run.evaluation.data] if run.evaluation else []):
+        check_fields(run.loss, configs, data.objective)

@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from t5x_style.training.setup import Setup
+
 
 def device_bytes(tree: Any) -> int:
     """Bytes on one device of a tree of ShapeDtypeStructs that carry shardings."""
@@ -18,15 +20,19 @@ def device_bytes(tree: Any) -> int:
     return total
 
 
-def table(params: Any, gradients: Any, optimizer: Any, replicated: dict[str, tuple[str, ...]]) -> str:
+def table(setup: Setup) -> str:
     """The table as text: MiB a device by part, and the parameters that a rule wanted split but that stay whole."""
-    rows = [
-        ("parameters", device_bytes(params)),
-        ("gradients", device_bytes(gradients)),
-        ("optimizer state", device_bytes(optimizer)),
-    ]
+    parts = {
+        "parameters that train": setup.abstract.trainable,
+        "frozen parameters": setup.frozen,
+        "gradients": setup.gradients,
+        "optimizer state": setup.abstract.optimizer,
+        "extras": setup.abstract.extra,
+    }
+    rows = [(name, device_bytes(tree)) for name, tree in parts.items()]
+    rows = [(name, size) for name, size in rows if size or name == "parameters that train"]
     rows.append(("sum without activations", sum(size for _, size in rows)))
     lines = [f"  {name:<24} {size / 2**20:10.1f} MiB a device" for name, size in rows]
-    if replicated:
-        lines.append(f"  whole on every device, no dimension divides: {', '.join(sorted(replicated))}")
+    if setup.resolver.replicated:
+        lines.append(f"  whole on every device, no dimension divides: {', '.join(sorted(setup.resolver.replicated))}")
     return "\n".join(lines)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 
 # A number once used is never given to another purpose: it would change the results of old configurations.
-PURPOSES = {"initialisation": 0, "dropout": 1, "sampling": 2}
+PURPOSES = {"initialisation": 0, "dropout": 1, "sampling": 2, "adapters": 3}
 
 
 def key(seed: int, step: int | jax.Array, purpose: str) -> jax.Array:

@@ -3,30 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 from t5x_style.data.data_config import DataConfig
 from t5x_style.errors import UserError
-from t5x_style.losses.forward import check_fields
+from t5x_style.losses.cross_entropy import CrossEntropy
+from t5x_style.losses.loss import Loss
 from t5x_style.mesh import MeshConfig
-from t5x_style.models.specs import DecoderConfig, DtypePolicy, EncoderConfig, EncoderDecoderConfig
+from t5x_style.models.specs import DecoderConfig, DtypePolicy, EncoderConfig, EncoderDecoderConfig, Execution
 from t5x_style.models.specs.recurrent_config import RecurrentConfig
+from t5x_style.peft.adapters import Adapters
+from t5x_style.training.extras import Extra
+from t5x_style.training.fields import check_fields
+from t5x_style.training.guard import GuardConfig
 from t5x_style.training.optimizers import AdamW, Lion
-from t5x_style.training.step import GuardConfig
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """The loss on held-out data during training (task metrics are `t5x_style.evaluate`'s).
+    """The run's own loss on held-out data during training (task metrics are `t5x_style.evaluate`'s).
 
     Attributes:
-      data: what to read; a finite pass, in order.
+      data: what to read; a finite pass, in order. Its batch_size is its own, not the training data's.
       every: optimizer steps between evaluations; also made after the last step.
       batches: at most so many batches a time; None reads all.
+      average: the name of one of TrainRun.extras that keeps an average of what trains ("ema"): that is evaluated.
     """
 
     data: DataConfig
     every: int
     batches: int | None = None
+    average: str | None = None
 
     def __post_init__(self):
         _positive(self, "every")
@@ -42,18 +49,21 @@ class TrainRun:
 
     Attributes:
       model_dir: where everything of the run goes; the same folder continues an interrupted run.
-      model: the architecture; what it reads must be what the objective makes (forward.py). policy: number formats.
       data: the training data. tokenizer: SentencePiece model file, copied into model_dir.
-      optimizer: AdamW or Lion, with its schedule.
-      steps: optimizer steps of the whole run.
-      evaluation: held-out loss during training, or None.
+      optimizer: AdamW or Lion, with its schedule. steps: optimizer steps of the whole run.
+      model: the architecture; None: that of `init_from`. What the loss reads must be what the objective makes.
+      policy: number formats.
+      loss: what is minimised, and which models that takes (losses/loss.py).
+      init_from: a MODEL_DIR or Hugging Face folder whose parameters the run starts from, or a mapping from path prefix
+        to folder; what it does not hold (a new head, adapters) is drawn. None draws all.
+      trainable: patterns of the parameters that train, the last that matches decides: ("*", "!trunk/*"). The names are
+        paths such as trunk/segments/0/layers/0/mlp/up/kernel. None: all, or those of the adapters where there are some.
+      adapters: attached to the model after it is built, such as LoRA; None: none.
+      extras: values with their own update rule, by the name that a loss reads them by: {"ema": Ema()}.
+      evaluation: the loss on held-out data during training, or None.
       mesh: devices by axis, and the sharding tables.
-      init_from: a MODEL_DIR or Hugging Face folder whose parameters the run starts from (instruction tuning), or None
-        for random ones.
-      seed: of initialisation; the data has its own.
-      z_loss: weight of the squared log-sum-exp (PaLM, section 5: 1e-4); 0 switches it off.
-      max_z_loss: weight of the squared highest score (Baichuan 2, section 2.5: 2e-4); 0 switches it off.
-      loss_chunk: tokens whose logits exist at a time.
+      seed: of initialisation and dropout; the data has its own.
+      execution: how the model runs: scan, recomputation, attention, loss chunk; a resumed run may have another.
       guard: protection against bad updates.
       log_every, checkpoint_every: in steps; a checkpoint is also made at the end and on an interrupt.
       keep_checkpoints: the newest that are kept.
@@ -62,19 +72,21 @@ class TrainRun:
     """
 
     model_dir: str
-    model: DecoderConfig | EncoderConfig | EncoderDecoderConfig | RecurrentConfig
     data: DataConfig
     tokenizer: str
     optimizer: AdamW | Lion
     steps: int
+    model: DecoderConfig | EncoderConfig | EncoderDecoderConfig | RecurrentConfig | None = None
     policy: DtypePolicy = DtypePolicy()
+    loss: Loss = CrossEntropy()
+    init_from: str | Mapping[str, str] | None = None
+    trainable: tuple[str, ...] | None = None
+    adapters: Adapters | None = None
+    extras: Mapping[str, Extra] = dataclasses.field(default_factory=dict)
     evaluation: Evaluation | None = None
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
-    init_from: str | None = None
     seed: int = 0
-    z_loss: float = 0.0
-    max_z_loss: float = 0.0
-    loss_chunk: int = 4096
+    execution: Execution = Execution()
     guard: GuardConfig = dataclasses.field(default_factory=GuardConfig)
     log_every: int = 10
     checkpoint_every: int = 1000
@@ -83,14 +95,31 @@ class TrainRun:
     profile_steps: tuple[int, int] | None = None
 
     def __post_init__(self):
-        for name in ("steps", "loss_chunk", "log_every", "checkpoint_every", "keep_checkpoints"):
+        for name in ("steps", "log_every", "checkpoint_every", "keep_checkpoints"):
             _positive(self, name)
         if not self.model_dir:
             raise UserError("MODEL_DIR is empty; pass --gin.MODEL_DIR=\"'path'\"")
-        for name in ("z_loss", "max_z_loss"):
-            if getattr(self, name) < 0:
-                raise UserError(f"TrainRun.{name} is {getattr(self, name)}, must not be negative")
-        check_fields(self.model, self.data.objective)
+        if self.model is None and not isinstance(self.init_from, str):
+            raise UserError("TrainRun.model is not set; include a file of gin/models, or give a folder as init_from")
+        if self.policy.compute == "float16":
+            raise UserError(
+                "TrainRun.policy: compute in float16 needs its gradients scaled, which is not supported; use bfloat16"
+            )
+        for name in self.extras:
+            if not name.isidentifier():
+                raise UserError(f"TrainRun.extras: {name!r} must be an identifier such as ema")
+        average = self.evaluation.average if self.evaluation else None
+        if average is not None and average not in self.extras:
+            raise UserError(f"Evaluation.average is {average!r}, which TrainRun.extras does not have")
+        if self.model is not None:
+            check_fields(self.loss, {"policy": self.model}, self.data.objective)
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """The patterns of what trains in the policy."""
+        if self.trainable is not None:
+            return tuple(self.trainable)
+        return ("*",) if self.adapters is None else self.adapters.trainable
 
 
 def _positive(config: object, name: str) -> None:

@@ -1,105 +1,104 @@
-"""From a TrainRun to what the loop needs: mesh, shardings, compiled step, state made sharded from the start."""
+"""From a TrainRun to what the loop needs: mesh, shardings, compiled steps; allocates nothing yet."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import jax
-from flax import nnx
+import optax
 from jax.sharding import Mesh
 
 from t5x_style import mesh as meshes
-from t5x_style import models
 from t5x_style.checkpoints import checkpoints, parameters
-from t5x_style.losses.cross_entropy import cross_entropy
-from t5x_style.losses.forward import forward
-from t5x_style.losses.routers import add_router_losses
-from t5x_style.training import randomness, state, step
+from t5x_style.losses.loss import Batch, Now, Sums
+from t5x_style.models.randomness import rows as dropout_keys
+from t5x_style.training import state, step
 from t5x_style.training.run import TrainRun
+from t5x_style.training.run_models import RunModel, axes_of, frozen_shapes, run_models, trainable_shapes
+
+Shapes = dict[str, jax.ShapeDtypeStruct]
 
 
 @dataclasses.dataclass
 class Setup:
-    """A run ready to loop.
+    """A run ready to start.
 
     Attributes:
       mesh: the device mesh. resolver: its sharding tables, and what they could not split.
-      abstract: ShapeDtypeStructs of the state, with shardings. gradients: the same for the gradients.
-      initialise: () -> fresh state. train_step, eval_step: compiled at first use.
+      models: all models of the run by name. optimizer: the optax transformation.
+      abstract: ShapeDtypeStructs of the state, with shardings. frozen, gradients: the same, by flat name.
+      train_step, eval_step: compiled at first use.
     """
 
     mesh: Mesh
     resolver: meshes.Resolver
+    models: dict[str, RunModel]
+    optimizer: optax.GradientTransformation
     abstract: state.TrainState
-    gradients: Any
-    initialise: Callable[[], state.TrainState]
+    frozen: Shapes
+    gradients: Shapes
     train_step: Any
     eval_step: Any
 
 
-def make_loss_function(run: TrainRun, graphdef: nnx.GraphDef, model_state: nnx.State) -> step.LossFunction:
-    """The loss of a model on one microbatch of the fields that t5x_style.data delivers, see losses/forward.py."""
+def loss_program(run: TrainRun, models: Mapping[str, RunModel]) -> step.LossProgram:
+    """The run's loss on arrays: modules are put together inside, see RunModel.module."""
 
-    def loss_function(params: parameters.Params, batch: dict[str, jax.Array]) -> tuple:
-        model = parameters.merge(graphdef, model_state, params)
-        passed = forward(model, batch)
-        sums = cross_entropy(
-            model.head,
-            passed.hidden,
-            passed.targets,
-            passed.weights,
-            z_loss=run.z_loss,
-            max_z_loss=run.max_z_loss,
-            chunk_size=run.loss_chunk,
-        )
-        return add_router_losses(*sums, passed.router_losses)
+    def sums(trainable: state.Arrays, frozen: state.Arrays, batch: Batch, now: Now) -> Sums:
+        modules = {name: model.module(trainable, frozen) for name, model in models.items()}
+        with dropout_keys(now.keys):
+            return run.loss(modules, batch, now)
 
-    return loss_function
+    return step.LossProgram(run.loss.weights, sums)
 
 
 def set_up(run: TrainRun) -> Setup:
     """Builds mesh, shardings and steps; compiles nothing and allocates nothing yet.
 
     Raises:
-      UserError: mesh and devices, or batch and mesh, do not fit.
+      UserError: mesh and devices, or batch and mesh, do not fit; or nothing trains.
     """
     mesh = meshes.make_mesh(run.mesh)
     tables = run.mesh.tables
-    meshes.check_batch(run.data.batch_size // run.data.accumulation, mesh, tables)
+    meshes.check_batch(run.data.rows, mesh, tables)
+    if run.evaluation is not None:
+        meshes.check_batch(run.evaluation.data.rows, mesh, tables, "the evaluation's batch_size / accumulation")
     resolver = meshes.Resolver(mesh, tables)
-
-    def build() -> nnx.Module:
-        rngs = nnx.Rngs(randomness.key(run.seed, 0, "initialisation"))
-        return models.build(run.model, rngs, run.policy)
-
     # Outside the mesh: nnx.eval_shape would take the logical names for mesh axes there.
-    graphdef, model_state, abstract_params = parameters.split(nnx.eval_shape(build))
-    axes = parameters.logical_axes(model_state)
-    optimizer = run.optimizer.build(axes)
+    models = run_models(run)
+    shapes, axes = trainable_shapes(models), axes_of(models)
+    optimizer = run.optimizer.build({name: axes[name] for name in shapes})
     with meshes.use(mesh, tables):
-
-        def fresh() -> state.TrainState:
-            return state.fresh(parameters.split(build())[2], optimizer)
-
-        abstract = jax.eval_shape(fresh)
+        abstract = jax.eval_shape(lambda: state.fresh(_zeros(shapes), optimizer, run.extras))
         shardings = state.state_shardings(abstract, optimizer, axes, resolver)
-        gradient_shardings = parameters.shardings(abstract_params, axes, resolver, "gradients")
-        loss_function = make_loss_function(run, graphdef, model_state)
-        train_step = step.make_train_step(
-            loss_function,
+        gradient_shardings = parameters.shardings(shapes, axes, resolver, "gradients")
+        program = loss_program(run, models)
+        config = step.StepConfig(
             optimizer,
             run.optimizer.schedule,
             run.guard,
+            run.extras,
+            run.seed,
+            step.global_rows(run.data.accumulation, run.data.rows, run.data.open_streams),
             gradient_shardings if mesh.size > 1 else None,
         )
+        frozen = frozen_shapes(models)
         return Setup(
             mesh=mesh,
             resolver=resolver,
+            models=models,
+            optimizer=optimizer,
             abstract=checkpoints.with_shardings(abstract, shardings),
-            gradients=checkpoints.with_shardings(abstract_params, gradient_shardings),
-            initialise=jax.jit(fresh, out_shardings=shardings),
-            train_step=jax.jit(train_step, donate_argnums=0, out_shardings=(shardings, None)),
-            eval_step=jax.jit(step.make_eval_step(loss_function)),
+            frozen=checkpoints.with_shardings(frozen, parameters.shardings(frozen, axes, resolver, "parameters")),
+            gradients=checkpoints.with_shardings(shapes, gradient_shardings),
+            train_step=jax.jit(
+                step.make_train_step(program, config), donate_argnums=0, out_shardings=(shardings, None)
+            ),
+            eval_step=jax.jit(step.make_eval_step(program)),
         )
+
+
+def _zeros(shapes: Shapes) -> state.Arrays:
+    return {name: jax.numpy.zeros(leaf.shape, leaf.dtype) for name, leaf in shapes.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -12,94 +12,147 @@ import optax
 
 from t5x_style import mesh as meshes
 from t5x_style.checkpoints import parameters
+from t5x_style.training.extras import Extra
+from t5x_style.training.guard import Guard
 
-Params = parameters.Params
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass
-class Guard:
-    """Counters of the step's own protection against bad updates.
-
-    Attributes:
-      skipped: int32 [], updates left out so far. streak: int32 [], of these the latest in a row.
-      norm_average: float32 [], running mean of the gradient norms of good steps.
-      good: int32 [], steps that went into `norm_average`.
-    """
-
-    skipped: jax.Array
-    streak: jax.Array
-    norm_average: jax.Array
-    good: jax.Array
-
-    @classmethod
-    def fresh(cls) -> Guard:
-        """All counters at zero."""
-        return cls(jnp.int32(0), jnp.int32(0), jnp.float32(0), jnp.int32(0))
+Arrays = dict[str, jax.Array]  # flat names, MODEL/PATH
+_POLICY = "policy/"
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass
 class TrainState:
-    """All that a step reads and writes.
+    """All that a step reads and writes; what is frozen is an argument of its own.
 
     Attributes:
-      step: int32 [], optimizer steps done. params: nested dicts of arrays. optimizer: optax state.
-      guard: see Guard.
+      step: int32 [], optimizer steps done. trainable: arrays by flat name. optimizer: optax state, float32.
+      guard: see Guard. extra: the values of TrainRun.extras by name.
     """
 
     step: jax.Array
-    params: Params
+    trainable: Arrays
     optimizer: Any
     guard: Guard
+    extra: dict[str, Any]
 
     def items(self) -> dict[str, Any]:
-        """What a checkpoint holds, an item a folder: {"params", "optimizer", "extra": {"step", "guard"}}."""
-        extra = {"step": self.step, "guard": self.guard}
-        return {"params": self.params, "optimizer": self.optimizer, "extra": extra}
+        """What a checkpoint holds, an item a folder, arrays in nested dicts.
+
+        {"params": the policy's, "params_NAME": another model's, "optimizer", "extra": {"step", "guard"}, "extra_NAME"}
+        """
+        names = list(self.trainable)
+        by_model: dict[str, Arrays] = {}
+        for name, array in self.trainable.items():
+            model, path = name.split("/", 1)
+            by_model.setdefault(model, {})[path] = array
+        items = {_item(model): parameters.nested(arrays) for model, arrays in by_model.items()}
+        items["optimizer"] = _nested(self.optimizer, names)
+        items["extra"] = {"step": self.step, "guard": self.guard}
+        return items | {f"extra_{name}": _nested(value, names) for name, value in self.extra.items()}
 
     @classmethod
-    def of_items(cls, items: Mapping[str, Any]) -> TrainState:
-        """The state that `items` came from."""
-        return cls(items["extra"]["step"], items["params"], items["optimizer"], items["extra"]["guard"])
+    def of_items(cls, items: Mapping[str, Any], names: list[str], extras: Mapping[str, Extra]) -> TrainState:
+        """The state that `items` came from; extras that are missing start from the parameters.
+
+        Args:
+          names: the flat names of all that trains. extras: of the run.
+        """
+        models = dict.fromkeys(name.split("/", 1)[0] for name in names)
+        trainable = {
+            f"{model}/{path}": array for model in models for path, array in parameters.flat(items[_item(model)]).items()
+        }
+        trainable = {name: trainable[name] for name in names}
+        extra = {
+            name: _flat(items[f"extra_{name}"], names) if f"extra_{name}" in items else rule.init(trainable)
+            for name, rule in extras.items()
+        }
+        optimizer = _flat(items["optimizer"], names)
+        return cls(items["extra"]["step"], trainable, optimizer, items["extra"]["guard"], extra)
 
 
-def fresh(params: Params, optimizer: optax.GradientTransformation) -> TrainState:
+def fresh(trainable: Arrays, optimizer: optax.GradientTransformation, extras: Mapping[str, Extra]) -> TrainState:
     """The state at step 0."""
-    return TrainState(jnp.int32(0), params, optimizer.init(params), Guard.fresh())
+    extra = {name: rule.init(trainable) for name, rule in extras.items()}
+    return TrainState(jnp.int32(0), trainable, optimizer.init(float32(trainable)), Guard.fresh(), extra)
 
 
-def optimizer_shardings(
-    abstract_optimizer: Any,
-    optimizer: optax.GradientTransformation,
-    abstract_params: Params,
-    axes: dict[str, Any],
-    resolver: meshes.Resolver,
-) -> Any:
-    """Shardings of the optax state: arrays shaped like their parameter follow its table, others are replicated."""
-    like_params = parameters.shardings(abstract_params, axes, resolver, "optimizer")
-
-    def one(leaf: Any, sharding: jax.sharding.NamedSharding, parameter: jax.ShapeDtypeStruct) -> Any:
-        return sharding if leaf.shape == parameter.shape else resolver.replicate()
-
-    return optax.tree.map_params(
-        optimizer,
-        one,
-        abstract_optimizer,
-        like_params,
-        abstract_params,
-        transform_non_params=lambda _: resolver.replicate(),
-    )
+def float32(arrays: Arrays) -> Arrays:
+    """What the optimizer works on: float32, whatever the parameters' format is."""
+    return {name: array.astype(jnp.float32) for name, array in arrays.items()}
 
 
 def state_shardings(
-    abstract: TrainState, optimizer: optax.GradientTransformation, axes: dict[str, Any], resolver: meshes.Resolver
+    abstract: TrainState,
+    optimizer: optax.GradientTransformation,
+    axes: Mapping[str, tuple[str | None, ...]],
+    resolver: meshes.Resolver,
 ) -> TrainState:
-    """A TrainState of NamedShardings."""
+    """A TrainState of NamedShardings: arrays shaped like their parameter follow its table, others are replicated."""
     replicated = resolver.replicate()
+    trainable = parameters.shardings(abstract.trainable, dict(axes), resolver, "parameters")
+
+    def like(leaf: Any, sharding: jax.sharding.NamedSharding, parameter: jax.ShapeDtypeStruct) -> Any:
+        return sharding if leaf.shape == parameter.shape else replicated
+
+    moments = optax.tree.map_params(
+        optimizer,
+        like,
+        abstract.optimizer,
+        parameters.shardings(abstract.trainable, dict(axes), resolver, "optimizer"),
+        abstract.trainable,
+        transform_non_params=lambda _: replicated,
+    )
+
+    def of_extra(path: tuple, leaf: Any) -> Any:
+        name = next((str(getattr(key, "key", "")) for key in reversed(path)), "")
+        found = abstract.trainable.get(name)
+        return trainable[name] if found is not None and found.shape == leaf.shape else replicated
+
     return TrainState(
         step=replicated,
-        params=parameters.shardings(abstract.params, axes, resolver, "parameters"),
-        optimizer=optimizer_shardings(abstract.optimizer, optimizer, abstract.params, axes, resolver),
+        trainable=trainable,
+        optimizer=moments,
         guard=jax.tree.map(lambda _: replicated, abstract.guard),
+        extra=jax.tree_util.tree_map_with_path(of_extra, abstract.extra),
     )
+
+
+def _item(model: str) -> str:
+    return "params" if f"{model}/" == _POLICY else f"params_{model}"
+
+
+def _nested(tree: Any, names: list[str]) -> Any:
+    """Every dict by flat names becomes nested ones; without "policy" where nothing else trains."""
+    alone = all(name.startswith(_POLICY) for name in names)
+    known = set(names)
+
+    def convert(node: Any) -> Any:
+        if not _is_by_name(node, known):
+            return node
+        return parameters.nested({name.removeprefix(_POLICY) if alone else name: leaf for name, leaf in node.items()})
+
+    return jax.tree.map(convert, tree, is_leaf=lambda node: _is_by_name(node, known))
+
+
+def _flat(tree: Any, names: list[str]) -> Any:
+    """The inverse of `_nested`."""
+    alone = all(name.startswith(_POLICY) for name in names)
+    known = {name.removeprefix(_POLICY) if alone else name for name in names}
+
+    def is_nested(node: Any) -> bool:
+        return isinstance(node, dict) and set(parameters.flat(node)) == known
+
+    def convert(node: Any) -> Any:
+        if not is_nested(node):
+            return node
+        flat = parameters.flat(node)
+        return {name: flat[name.removeprefix(_POLICY) if alone else name] for name in names}
+
+    return jax.tree.map(convert, tree, is_leaf=is_nested)
+
+
+def _is_by_name(node: Any, names: set[str]) -> bool:
+    return isinstance(node, dict) and set(node) == names
+
+
+Initialise = Callable[[], TrainState]

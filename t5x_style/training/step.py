@@ -1,147 +1,182 @@
 """One optimizer step as a pure function: gradients over the accumulation, the update, and the guard against bad ones.
 
-The loss of a step is (sum of weighted token losses) / (sum of weights) over all microbatches together, so that
-splitting a batch into microbatches changes nothing but rounding, however unevenly the weights fall.
+A loss is a sum of named terms; each is divided by its own weight over all microbatches together, so that splitting a
+batch into microbatches changes nothing but rounding, however unevenly the weights fall: the step minimises
+sum(losses[k] * W0 / W[k]) and divides by W0, the largest weight, at the end.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from t5x_style.training.state import Guard, Params, TrainState
+from t5x_style.errors import UserError
+from t5x_style.losses.loss import Batch, Now, Sums
+from t5x_style.training import randomness
+from t5x_style.training.extras import Extra
+from t5x_style.training.guard import GuardConfig, update_guard
+from t5x_style.training.state import Arrays, TrainState, float32
 
-# Takes parameters and one microbatch (arrays [batch, length]); returns (sum of weighted losses, sum of weights,
-# further sums to report, each divided by the weights in the end).
-LossFunction = Callable[[Params, dict[str, jax.Array]], tuple[jax.Array, jax.Array, dict[str, jax.Array]]]
 Metrics = dict[str, jax.Array]
+_SMALLEST = 1e-8  # a batch without any weight gives zero gradients, not NaN
 
 
-@dataclasses.dataclass(frozen=True)
-class GuardConfig:
-    """When an update is left out, and when the run gives up.
+class LossProgram(NamedTuple):
+    """A loss on arrays.
 
     Attributes:
-      spike_factor: a gradient norm above this many times its running mean skips the update; 0 switches it off.
-        An update that is not finite is always skipped.
-      warmup_steps: good steps before spikes are judged.
-      decay: of the running mean.
-      patience: skipped updates in a row after which the run stops.
+      weights: one microbatch -> the weight of each term.
+      sums: (trainable, frozen, one microbatch, now) -> Sums.
     """
 
-    spike_factor: float = 0.0
-    warmup_steps: int = 100
-    decay: float = 0.99
-    patience: int = 20
+    weights: Callable[[Batch], dict[str, jax.Array]]
+    sums: Callable[[Arrays, Arrays, Batch, Now], Sums]
+
+
+class StepConfig(NamedTuple):
+    """What of a run the step is compiled with.
+
+    Attributes:
+      optimizer, learning_rate: the optax transformation, and its schedule for the report.
+      guard: see GuardConfig. extras: TrainRun.extras.
+      seed: of the random choices. rows: int [accumulation, rows], which row of the global batch each row is.
+      gradient_shardings: by flat name, for the accumulated gradients (ZeRO-2), or None.
+    """
+
+    optimizer: optax.GradientTransformation
+    learning_rate: Callable[[jax.Array], jax.Array]
+    guard: GuardConfig = GuardConfig()
+    extras: Mapping[str, Extra] = {}
+    seed: int = 0
+    rows: np.ndarray | None = None
+    gradient_shardings: Any = None
 
 
 def accumulate(
-    loss_function: LossFunction, params: Params, batch: dict[str, jax.Array], gradient_shardings: Any = None
-) -> tuple[Params, Metrics]:
-    """Gradients of the mean loss over all microbatches.
+    program: LossProgram,
+    trainable: Arrays,
+    frozen: Arrays,
+    batch: Mapping[str, jax.Array],
+    now: Now,
+    *,
+    gradient_shardings: Any = None,
+    scale: jax.Array | None = None,
+) -> tuple[Arrays, jax.Array, jax.Array, dict[str, tuple[jax.Array, jax.Array]]]:
+    """Gradients of the loss over all microbatches.
 
     Args:
-      loss_function: see LossFunction.
-      params: the parameters.
-      batch: arrays [accumulation, batch, length].
-      gradient_shardings: a tree of shardings for the accumulated gradients (ZeRO-2), or None.
+      batch: arrays [accumulation, rows, ...]. now: with keys [accumulation, rows], or None.
+      scale: the loss is multiplied by it before the backward pass; the gradients are divided by it again.
 
     Returns:
-      (gradients like `params`, {"loss", "weights", and the loss function's own sums divided by the weights}).
+      (gradients by flat name, the loss, the largest weight of a term, the metrics' (sum, weight)).
     """
+    weights = jax.tree.map(lambda array: jnp.sum(array, axis=0), jax.vmap(program.weights)(dict(batch)))
 
-    def total(params: Params, microbatch: dict[str, jax.Array]) -> tuple[jax.Array, tuple]:
-        loss, weights, extra = loss_function(params, microbatch)
-        return loss, (weights, extra)
+    def total(trainable: Arrays, microbatch: Batch, keys: jax.Array | None) -> tuple[jax.Array, Any]:
+        sums = program.sums(trainable, frozen, microbatch, now._replace(keys=keys))
+        _, shares = _shares(weights, sums.losses)
+        parts = [value if shares is None else value * shares[name] for name, value in sums.losses.items()]
+        loss = sum(parts[1:], parts[0])
+        return (loss if scale is None else loss * scale), (loss, sums)
 
-    def pin(gradients: Params) -> Params:
+    def pin(gradients: Arrays) -> Arrays:
         if gradient_shardings is None:
             return gradients
         return jax.tree.map(jax.lax.with_sharding_constraint, gradients, gradient_shardings)
 
-    def one(microbatch: dict[str, jax.Array]) -> tuple[Params, Metrics]:
-        (loss, (weights, extra)), gradients = jax.value_and_grad(total, has_aux=True)(params, microbatch)
-        return pin(gradients), {"loss": loss, "weights": weights, **extra}
+    def one(microbatch: Batch, keys: jax.Array | None) -> Any:
+        (_, sums), gradients = jax.value_and_grad(total, has_aux=True)(trainable, microbatch, keys)
+        return pin(gradients), sums
 
-    steps = next(iter(batch.values())).shape[0]
-    gradients, sums = one(jax.tree.map(lambda array: array[0], batch))
-    if steps > 1:
+    first = jax.tree.map(lambda array: array[0], (dict(batch), now.keys))
+    if next(iter(batch.values())).shape[0] == 1:
+        gradients, (loss, sums) = one(*first)
+    else:  # from zeros: a first microbatch outside the loop would double the program
 
-        def add(carry: Any, microbatch: dict[str, jax.Array]) -> tuple[Any, None]:
-            return jax.tree.map(jnp.add, carry, one(microbatch)), None
+        def add(carry: Any, inputs: Any) -> tuple[Any, None]:
+            return jax.tree.map(jnp.add, carry, one(*inputs)), None
 
-        rest = jax.tree.map(lambda array: array[1:], batch)
-        (gradients, sums), _ = jax.lax.scan(add, (gradients, sums), rest)
-    weights = sums.pop("weights")
-    scale = 1 / jnp.maximum(weights, 1e-8)  # a batch without any weight gives zero gradients, not NaN
-    metrics = {name: value * scale for name, value in sums.items()}
-    return jax.tree.map(lambda gradient: gradient * scale.astype(gradient.dtype), gradients), {
-        **metrics,
-        "weights": weights,
-    }
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(one, *first))
+        start = (pin(zeros[0]), zeros[1])
+        (gradients, (loss, sums)), _ = jax.lax.scan(add, start, (dict(batch), now.keys))
+    largest, _ = _shares(weights, sums.losses)
+    inverse = 1 / jnp.maximum(largest, _SMALLEST)
+    unscale = inverse if scale is None else inverse / scale
+    gradients = jax.tree.map(lambda gradient: gradient * unscale.astype(gradient.dtype), gradients)
+    return gradients, loss * inverse, largest, sums.metrics
 
 
-def update_guard(guard: Guard, config: GuardConfig, loss: jax.Array, norm: jax.Array) -> tuple[jax.Array, Guard]:
-    """Decides inside the step whether its update counts.
-
-    Returns:
-      (bool [], the counters after this step).
-    """
-    good = jnp.isfinite(loss) & jnp.isfinite(norm)
-    if config.spike_factor > 0:
-        settled = guard.good >= config.warmup_steps
-        good &= ~(settled & (norm > config.spike_factor * guard.norm_average))
-    # The mean starts at the first norm instead of 0; a bad norm (perhaps NaN) must not enter it, not even times zero.
-    decay = jnp.where(guard.good == 0, 0.0, config.decay)
-    average = jnp.where(good, decay * guard.norm_average + (1 - decay) * norm, guard.norm_average)
-    bad = (~good).astype(jnp.int32)
-    return good, Guard(
-        skipped=guard.skipped + bad,
-        streak=jnp.where(good, 0, guard.streak + 1),
-        norm_average=average,
-        good=guard.good + 1 - bad,
-    )
+def _shares(
+    weights: Mapping[str, jax.Array], losses: Mapping[str, jax.Array]
+) -> tuple[jax.Array, dict[str, jax.Array] | None]:
+    """The largest weight of the terms that a loss gives, and that over each; None where there is only one term."""
+    if unknown := sorted(set(losses) - set(weights)):
+        raise ValueError(f"the loss gives a term {unknown[0]!r} that its weights() does not name")
+    if len(losses) == 1:
+        return weights[next(iter(losses))], None
+    largest = jnp.max(jnp.stack([weights[name] for name in losses]))
+    return largest, {name: jax.lax.stop_gradient(largest / jnp.maximum(weights[name], _SMALLEST)) for name in losses}
 
 
 def make_train_step(
-    loss_function: LossFunction,
-    optimizer: optax.GradientTransformation,
-    learning_rate: Callable[[jax.Array], jax.Array],
-    guard: GuardConfig,
-    gradient_shardings: Any = None,
-) -> Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, Metrics]]:
-    """Builds the step; wrap it in jax.jit with the state donated.
+    program: LossProgram, config: StepConfig
+) -> Callable[[TrainState, Arrays, Mapping[str, jax.Array]], tuple[TrainState, Metrics]]:
+    """Builds the step; wrap it in jax.jit with the state donated and the frozen arrays not.
 
     Returns:
-      A function of (state, batch [accumulation, batch, length]) giving (new state, metrics): loss, weights,
-      gradient_norm (before clipping), learning_rate, skipped, streak, and the loss function's own.
+      A function of (state, frozen, batch [accumulation, rows, ...]) giving (new state, metrics): loss, weights (the
+      largest of a term), gradient_norm (before clipping), learning_rate, skipped, streak, and the loss's own.
     """
 
-    def train_step(state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, Metrics]:
-        gradients, metrics = accumulate(loss_function, state.params, batch, gradient_shardings)
+    def train_step(state: TrainState, frozen: Arrays, batch: Mapping[str, jax.Array]) -> tuple[TrainState, Metrics]:
+        scale = _loss_scale(config.extras, state.extra)
+        keys = None
+        if config.rows is not None:
+            keys = row_keys(config.seed, state.step, config.rows)
+        now = Now(state.step, keys, state.extra)
+        gradients, loss, weights, sums = accumulate(
+            program,
+            state.trainable,
+            frozen,
+            batch,
+            now,
+            gradient_shardings=config.gradient_shardings,
+            scale=scale,
+        )
         norm = optax.global_norm(gradients)
-        good, counters = update_guard(state.guard, guard, metrics["loss"], norm)
-        updates, new_optimizer = optimizer.update(gradients, state.optimizer, state.params)
-        new_params = optax.apply_updates(state.params, updates)
+        good, counters = update_guard(state.guard, config.guard, loss, norm, scaled=scale is not None)
+        full = float32(state.trainable)
+        updates, new_optimizer = config.optimizer.update(float32(gradients), state.optimizer, full)
+        new = optax.apply_updates(full, updates)
 
         def choose(new: jax.Array, old: jax.Array) -> jax.Array:
-            return jnp.where(good, new, old)
+            return jnp.where(good, new.astype(old.dtype), old)
 
+        trainable = jax.tree.map(choose, new, state.trainable)
+        told = {**sums, "loss": (loss, jnp.float32(1)), "gradient_norm": (norm, jnp.float32(1))}
+        extra = {}
+        for name, rule in config.extras.items():
+            value = rule.update(state.extra[name], trainable, told, good)
+            extra[name] = value if rule.on_bad_steps else jax.tree.map(choose, value, state.extra[name])
         new_state = TrainState(
             step=state.step + 1,
-            params=jax.tree.map(choose, new_params, state.params),
+            trainable=trainable,
             optimizer=jax.tree.map(choose, new_optimizer, state.optimizer),
             guard=counters,
+            extra=extra,
         )
         return new_state, {
-            **metrics,
+            **means(sums),
+            "loss": loss,
+            "weights": weights,
             "gradient_norm": norm,
-            "learning_rate": jnp.asarray(learning_rate(state.step - state.guard.skipped), jnp.float32),
+            "learning_rate": jnp.asarray(config.learning_rate(state.step - state.guard.skipped), jnp.float32),
             "skipped": counters.skipped,
             "streak": counters.streak,
         }
@@ -149,17 +184,65 @@ def make_train_step(
     return train_step
 
 
-def make_eval_step(
-    loss_function: LossFunction,
-) -> Callable[[Params, dict[str, jax.Array]], tuple[jax.Array, jax.Array]]:
-    """Builds the evaluation step: (params, batch [accumulation, batch, length]) -> (loss sum, weight sum)."""
+def means(sums: Mapping[str, tuple[jax.Array, jax.Array]]) -> Metrics:
+    """sum / weight of every metric that is a scalar."""
+    return {
+        name: value * (1 / jnp.maximum(weight, _SMALLEST))
+        for name, (value, weight) in sums.items()
+        if jnp.ndim(value) == 0
+    }
 
-    def eval_step(params: Params, batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        def one(carry: tuple, microbatch: dict[str, jax.Array]) -> tuple[tuple, None]:
-            loss, weights, _ = loss_function(params, microbatch)
-            return (carry[0] + loss, carry[1] + weights), None
 
-        (loss, weights), _ = jax.lax.scan(one, (jnp.float32(0), jnp.float32(0)), batch)
-        return loss, weights
+def row_keys(seed: int, step: jax.Array, rows: np.ndarray) -> jax.Array:
+    """One random key a row of the global batch: the same however the batch is split over microbatches and devices."""
+    key = randomness.key(seed, step, "dropout")
+    return jax.vmap(jax.vmap(lambda row: jax.random.fold_in(key, row)))(jnp.asarray(rows, jnp.int32))
+
+
+def global_rows(accumulation: int, rows: int, streams: int = 1) -> np.ndarray:
+    """Which row of the global batch stands where, [accumulation, rows], if each row stream's rows are numbered in turn.
+
+    Worked example, 8 rows of 2 streams: global_rows(1, 8, 2) is [[0 1 2 3 4 5 6 7]]; in four microbatches of 2 rows
+    global_rows(4, 2, 2) is [[0 4] [1 5] [2 6] [3 7]], since the second row of each belongs to the second stream.
+    """
+    each = rows // streams
+    stream, place = np.divmod(np.arange(rows), each)
+    return stream * each * accumulation + np.arange(accumulation)[:, None] * each + place
+
+
+def _loss_scale(extras: Mapping[str, Extra], values: Mapping[str, Any]) -> jax.Array | None:
+    scales = [found for name, rule in extras.items() if (found := rule.loss_scale(values[name])) is not None]
+    if len(scales) > 1:
+        raise UserError("two of TrainRun.extras scale the loss; keep one")
+    return scales[0] if scales else None
+
+
+EvalStep = Callable[
+    [Arrays, Arrays, Mapping[str, Any], Mapping[str, jax.Array]], dict[str, tuple[jax.Array, jax.Array]]
+]
+
+
+def make_eval_step(program: LossProgram) -> EvalStep:
+    """Builds the evaluation step: (trainable, frozen, extra, batch [accumulation, rows, ...]) -> sums.
+
+    Returns:
+      (sum, weight) of the loss's metrics and of every term as "term/NAME", nothing random.
+    """
+
+    def eval_step(
+        trainable: Arrays, frozen: Arrays, extra: Mapping[str, Any], batch: Mapping[str, jax.Array]
+    ) -> dict[str, tuple[jax.Array, jax.Array]]:
+        now = Now(jnp.int32(0), None, extra)
+
+        def one(microbatch: Batch) -> Any:
+            weights = program.weights(microbatch)
+            sums = program.sums(trainable, frozen, microbatch, now)
+            terms = {f"term/{name}": (value, weights[name]) for name, value in sums.losses.items()}
+            return {**sums.metrics, **terms}
+
+        first = jax.tree.map(lambda array: array[0], dict(batch))
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(one, first))
+        sums, _ = jax.lax.scan(lambda carry, b: (jax.tree.map(jnp.add, carry, one(b)), None), zeros, dict(batch))
+        return sums
 
     return eval_step

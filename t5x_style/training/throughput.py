@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import resource
+import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
+
+from t5x_style.data.data_config import DataConfig
+from t5x_style.models import flops_by_side
+from t5x_style.training.run_models import RunModel
 
 # Dense bf16 peak FLOP/s of one device, from the makers' data sheets.
 PEAK_FLOPS = {
@@ -42,3 +48,49 @@ def memory_bytes() -> int:
     if status.exists():
         return int(status.read_text().split()[1]) * resource.getpagesize()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+class Speed:
+    """Tokens and seconds since the last report.
+
+    Args:
+      policy: the model that trains; its operations are counted where all of it trains, since a frozen part takes fewer.
+      data: the training data.
+    """
+
+    def __init__(self, policy: RunModel, data: DataConfig):
+        self._peak = peak_flops()
+        whole = len(policy.trained) == len(policy.shapes)
+        lengths = data.objective.lengths(data.length)
+        self._flops = flops_by_side(policy.config, lengths) if whole and self._peak else {}
+        self.restart(0)
+
+    def restart(self, step: int) -> None:
+        """Begins anew after `step`."""
+        self._from, self._step = time.monotonic(), step
+        self._tokens: dict[str, int] = {}
+
+    def exclude(self, seconds: float) -> None:
+        """Takes time out that was not spent in training."""
+        self._from += seconds
+
+    def count(self, tokens: Mapping[str, int]) -> None:
+        """Adds the tokens of a step on this process, by side."""
+        for side, number in tokens.items():
+            self._tokens[side] = self._tokens.get(side, 0) + number
+
+    def values(self, step: int) -> dict[str, float]:
+        """tokens_per_second (of all sides and processes), seconds_per_step, mfu where it is known, memory_gib.
+
+        MFU: each side's tokens times what one of them takes (models.flops_by_side), over the devices' peak.
+        """
+        found = {"memory_gib": memory_bytes() / 2**30}
+        elapsed, steps = time.monotonic() - self._from, step - self._step
+        if steps > 0 and elapsed > 0:
+            rates = {side: number * jax.process_count() / elapsed for side, number in self._tokens.items()}
+            found["tokens_per_second"] = sum(rates.values())
+            found["seconds_per_step"] = elapsed / steps
+            if self._peak and self._flops:
+                used = sum(rate * self._flops.get(side, 0.0) for side, rate in rates.items())
+                found["mfu"] = used / self._peak
+        return found

@@ -27,7 +27,7 @@ PROMPTS = [[5, 6, 7, 8, 9], [3], list(range(10, 24)), [40, 41]]
 
 
 def tiny(**changes) -> DecoderConfig:
-    return llama(50, 32, 2, 4, 2, vocab_multiple=64, remat="none", **changes)
+    return llama(50, 32, 2, 4, 2, vocab_multiple=64, **changes)
 
 
 def windowed() -> DecoderConfig:

@@ -41,7 +41,7 @@ PROMPTS = [[5, 6, 7, 8, 9], [3], list(range(10, 24)), [40, 41]]
 
 
 def decoder_config(layers=2) -> DecoderConfig:
-    return llama(50, 32, layers, 4, 2, vocab_multiple=64, remat="none")
+    return llama(50, 32, layers, 4, 2, vocab_multiple=64)
 
 
 def encoder_decoder_config() -> EncoderDecoderConfig:

@@ -259,8 +259,8 @@ def _model_numbers(made: dict) -> dict:
 
     size = made["vocabulary"].size
     sizes = {"embed_dim": 128, "layers": 4, "heads": 4, "kv_heads": 2, "mlp_hidden": 384}  # gin/models/quickstart.gin
-    config = llama(size, **sizes, tied_embeddings=True, remat="none", scan=False)
-    graphdef, state = nnx.split(models.abstract(config))
+    config = llama(size, **sizes, tied_embeddings=True)
+    graphdef, state = nnx.split(models.abstract(config, execution=models.Execution(scan=False, remat="none")))
 
     def shapes(state, tokens):
         model = nnx.merge(graphdef, state)

@@ -120,7 +120,7 @@ def test_older_key_of_the_dtype_is_kept(make_folder, tmp_path):
 
 @pytest.mark.parametrize("dtype", [pytest.param("float32", marks=pytest.mark.slow), "bfloat16"])
 def test_a_model_that_training_wrote(tmp_path, dtype):
-    config = dataclasses.replace(small_llama(), scan=False, remat="none", vocab_multiple=16)
+    config = dataclasses.replace(small_llama(), vocab_multiple=16)
     params = native(tmp_path / "model", config, dtype)
     written = export_model(tmp_path / "model", tmp_path / "exported")
     assert written.model_type == "llama"
@@ -146,15 +146,14 @@ def small_llama():
     )
 
 
-def test_execution_and_training_are_no_part_of_the_match(make_folder, tmp_path):
+def test_initialisation_and_training_are_no_part_of_the_match(make_folder, tmp_path):
     source = make_folder("mixtral")
     import_model(source, tmp_path / "model")
     config = open_folder(source).config
     layer = config.layers[0]
     tuned = dataclasses.replace(
         config,
-        remat="dots",
-        scan=False,
+        init=dataclasses.replace(config.init, stddev=0.5),
         segments=(
             dataclasses.replace(
                 config.segments[0],

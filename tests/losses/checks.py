@@ -12,6 +12,8 @@ from t5x_style.models import specs as parts
 from tests.models.execution_checks import drawn, layer, stack
 
 VOCAB, LENGTH = 61, 12
+# quick to compile, and small chunks of scores
+EXECUTION = parts.Execution(scan=False, remat="none", attention="xla", loss_chunk=16)
 NOW = Now(jnp.int32(0))
 
 
@@ -39,7 +41,7 @@ def encoder_decoder():
 @functools.cache
 def model(config, seed=0):
     """A model of normal numbers, shared by all who ask for it."""
-    return drawn(config, seed)
+    return drawn(config, seed, execution=EXECUTION)
 
 
 def batch(side, segments, seed=0, weights=(0.0, 1.0, 0.5)):
@@ -136,9 +138,8 @@ def assert_accumulates(loss, models, batch):
 
 
 def assert_nothing(loss, models, batch):
-    """A batch without weight: every term, its weight and its gradient are 0, not NaN; only rows are there."""
+    """A batch without weight: every term, its weight and its gradient are 0, not NaN."""
     sums, weights, gradient = program(loss, models)(batch)
-    assert weights.pop("routers") == len(next(iter(batch.values())))
     for tree in (sums.losses, weights, gradient):
         assert all(not np.any(leaf) for leaf in jax.tree.leaves(tree))
     assert all(np.isfinite(value) for pair in sums.metrics.values() for value in pair)

@@ -23,11 +23,11 @@ from t5x_style.losses.chunked_function import chunked, chunked_sum
 from t5x_style.losses.cross_entropy import cross_entropy
 from t5x_style.losses.distillation import Distillation, divergence
 from t5x_style.losses.dpo import DPO
+from t5x_style.losses.frozen import frozen
 from t5x_style.losses.label_smoothing import smoothed
 from t5x_style.losses.loss import ModelSource, Now
-from t5x_style.losses.models import frozen
 from t5x_style.losses.task_heads import TaskHeads
-from t5x_style.models import build
+from t5x_style.models import Execution, build
 from t5x_style.models.presets.llama import llama
 from t5x_style.models.specs import TaskHeadSpec
 from tests.losses import checks
@@ -136,8 +136,8 @@ def whole_losses(mesh_config):
 
 def main(scan, names):
     layers = 2 if scan else 1
-    config = llama(VOCAB, WIDTH, layers, 4, 2, tied_embeddings=scan, remat="full" if scan else "none", scan=scan)
-    graphdef, state = nnx.split(build(config, 0))
+    config = llama(VOCAB, WIDTH, layers, 4, 2, tied_embeddings=scan)
+    graphdef, state = nnx.split(build(config, 0, execution=Execution(scan, "full" if scan else "none")))
     rng = np.random.default_rng(0)
     tokens, targets = rng.integers(0, VOCAB, (2, BATCH, LENGTH))
     weights = rng.choice([0.0, 1.0, 0.5], size=(BATCH, LENGTH)).astype(np.float32)

@@ -1,7 +1,5 @@
 """Every kind of model learns from batches of its kind, and one of another kind is refused before anything starts."""
 
-import types
-
 import jax
 import numpy as np
 import optax
@@ -12,18 +10,19 @@ from t5x_style import models
 from t5x_style.checkpoints import parameters
 from t5x_style.data.objectives import CausalLM
 from t5x_style.errors import UserError
-from t5x_style.losses.forward import check_fields
-from t5x_style.models import flops_per_token
+from t5x_style.losses.cross_entropy import CrossEntropy
+from t5x_style.losses.loss import Now
+from t5x_style.models import Execution, flops_per_token
 from t5x_style.models.presets import bert, llama, lstm, t5, xlnet
 from t5x_style.training import optimizers
-from t5x_style.training.setup import make_loss_function
+from t5x_style.training.fields import check_fields
 
 VOCAB = 96
 CONFIGS = {
-    "decoder": llama.llama2("tiny", VOCAB, remat="none"),
+    "decoder": llama.llama2("tiny", VOCAB),
     "recurrent": lstm.lstm("tiny", VOCAB),
-    "encoder": bert.bert("tiny", VOCAB, remat="none"),
-    "encoder-decoder": t5.t5_v1_1("tiny", VOCAB, remat="none"),
+    "encoder": bert.bert("tiny", VOCAB),
+    "encoder-decoder": t5.t5_v1_1("tiny", VOCAB),
 }
 
 
@@ -58,18 +57,17 @@ def draw(params, matrices):
 
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_the_loss_falls_and_padding_does_not_count(kind, quick_to_compile):
-    run = types.SimpleNamespace(z_loss=1e-4, max_z_loss=1e-4, loss_chunk=16)
-    abstract = nnx.eval_shape(lambda: models.build(CONFIGS[kind]))
+    loss_of = CrossEntropy(z_loss=1e-4, max_z_loss=1e-4)
+    abstract = nnx.eval_shape(lambda: models.build(CONFIGS[kind], execution=Execution(remat="none", loss_chunk=16)))
     graphdef, state, params = parameters.split(abstract)
     params = draw(params, optimizers.matrices(parameters.logical_axes(state)))
-    loss_function = make_loss_function(run, graphdef, state)
     optimizer = optax.adam(1e-2)
     moments = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), jax.eval_shape(optimizer.init, params))
     batch = make_batch(kind.split("-") if kind != "recurrent" else ["decoder"])
 
     def mean(params, batch):
-        total, weights, sums = loss_function(params, batch)
-        return total / weights, sums
+        sums = loss_of({"policy": parameters.merge(graphdef, state, params)}, batch, Now(0))
+        return sums.losses["cross_entropy"] / loss_of.weights(batch)["cross_entropy"], sums.metrics
 
     @jax.jit
     def step(params, moments, batch):
@@ -94,7 +92,7 @@ def test_the_loss_falls_and_padding_does_not_count(kind, quick_to_compile):
 
 @pytest.mark.parametrize("kind", ["decoder", "recurrent"])
 def test_fitting_objectives_pass(kind):
-    check_fields(CONFIGS[kind], CausalLM())
+    check_fields(CrossEntropy(), {"policy": CONFIGS[kind]}, CausalLM())
 
 
 @pytest.mark.parametrize(
@@ -104,12 +102,12 @@ def test_an_objective_for_another_kind_is_refused(kind, needs):
     with pytest.raises(
         UserError, match=rf"reads the fields of {needs} the objective CausalLM makes those of a decoder"
     ):
-        check_fields(CONFIGS[kind], CausalLM())
+        check_fields(CrossEntropy(), {"policy": CONFIGS[kind]}, CausalLM())
 
 
 def test_models_that_no_objective_trains_are_refused():
     with pytest.raises(UserError, match="XLNetConfig, which no objective trains yet"):
-        check_fields(xlnet.xlnet("tiny"), CausalLM())
+        check_fields(CrossEntropy(), {"policy": xlnet.xlnet("tiny")}, CausalLM())
 
 
 def test_operations_of_an_encoder_decoder_are_those_of_its_parts():

@@ -19,7 +19,7 @@ def test_the_code_of_the_page_runs(monkeypatch):
     monkeypatch.setattr("t5x_style.models.build", checks.model)  # compiles nothing
     names: dict = {}
     exec(code, names)
-    assert names["loss"].weights(names["batch"]) == {"topic": 2, "routers": 1}
+    assert names["loss"].weights(names["batch"]) == {"topic": 2, "router": 1}
     assert set(names["sums"].losses) == {"topic"}
     read = set(names["loss"].reads({"policy": names["config"]}))
     assert read - set(names["batch"]) == {"encoder_token_types"}

@@ -1,37 +1,39 @@
 """Router losses reach the training loss, its gradient and the metrics; models without experts are as before."""
 
 import dataclasses
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from t5x_style import models
 from t5x_style.checkpoints import parameters
-from t5x_style.losses.routers import add_router_losses
+from t5x_style.losses.cross_entropy import CrossEntropy
+from t5x_style.losses.loss import Now, Sums
+from t5x_style.losses.routers import router_terms
 from t5x_style.models import specs as parts
 from t5x_style.models.presets.llama import llama
-from t5x_style.training.setup import make_loss_function
-from t5x_style.training.step import accumulate
+from t5x_style.training.step import LossProgram, accumulate, means
 
+LOSS, NOW = CrossEntropy(), Now(0)
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 
 
 def test_worked_example():
-    total, weights, sums = add_router_losses(jnp.float32(6), jnp.float32(3), {}, {"moe_balance": jnp.float32(0.5)})
-    assert (float(total), float(weights), float(sums["moe_balance"])) == (7.5, 3, 1.5)
+    losses = {"moe_balance": jnp.float32(0.5), "moe_dropped": jnp.float32(0.1)}
+    terms = router_terms(losses, jnp.float32(3))
+    assert {name: float(value) for name, value in terms.losses.items()} == {"router": 1.5}
+    assert [float(value) for value in terms.metrics["moe_dropped"]] == pytest.approx([0.3, 3])
 
 
-def test_no_experts_change_nothing():
-    assert add_router_losses(jnp.float32(6), jnp.float32(3), {"nll": 1}, {}) == (6, 3, {"nll": 1})
+def test_no_experts_no_term():
+    assert router_terms({}, jnp.float32(3)) == Sums({}, {})
 
 
 def configuration(balance_weight):
     """Two layers of experts, in one scan."""
-    config = llama(50, 16, 2, 2, mlp_hidden=16, vocab_multiple=16, remat="none")
+    config = llama(50, 16, 2, 2, mlp_hidden=16, vocab_multiple=16)
     layer = config.segments[0].pattern[0]
     moe = parts.MoeSpec(3, 1, parts.MlpSpec(16), "capacity", capacity_factor=0.5, balance_weight=balance_weight)
     return dataclasses.replace(config, segments=(parts.LayerGroup((dataclasses.replace(layer, mlp=moe),), 2),))
@@ -39,11 +41,11 @@ def configuration(balance_weight):
 
 def gradients_and_metrics(*balance_weights):
     """What `accumulate` returns for two microbatches under each weight, the parameters being the same."""
-    abstract = [nnx.eval_shape(lambda weight=weight: models.build(configuration(weight))) for weight in balance_weights]
+    execution = models.Execution(remat="none", loss_chunk=16)
+    abstract = [models.abstract(configuration(weight), execution=execution) for weight in balance_weights]
     parted = [parameters.split(model) for model in abstract]
     random = np.random.default_rng(0)
     params = jax.tree.map(lambda leaf: 0.2 * random.normal(size=leaf.shape).astype(np.float32), parted[0][2])
-    run = SimpleNamespace(z_loss=0.0, max_z_loss=0.0, loss_chunk=16)
     shape = (2, 2, 12)
     batch = {
         "decoder_input_tokens": random.integers(0, 50, shape),
@@ -55,7 +57,15 @@ def gradients_and_metrics(*balance_weights):
 
     @jax.jit
     def program(params, batch):
-        return [accumulate(make_loss_function(run, graphdef, state), params, batch) for graphdef, state, _ in parted]
+        found = []
+        for graphdef, state, _ in parted:
+
+            def sums(params, frozen, batch, now, graphdef=graphdef, state=state):
+                return LOSS({"policy": parameters.merge(graphdef, state, params)}, batch, now)
+
+            gradients, loss, _, metrics = accumulate(LossProgram(LOSS.weights, sums), params, {}, batch, NOW)
+            found.append((gradients, {"loss": loss, **means(metrics)}))
+        return found
 
     return program(params, batch)
 

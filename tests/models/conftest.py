@@ -20,7 +20,7 @@ def small_config(**changes):
     layer_changes = {name: changes.pop(name) for name in ("placement", "norm", "mlp") if name in changes}
     attention_changes = changes.pop("attention", {})
     layer = dataclasses.replace(layer, attention=dataclasses.replace(attention, **attention_changes), **layer_changes)
-    settings = {"vocab_size": 61, "vocab_multiple": 16, "embed_dim": 32, "remat": "none", "scan": False}
+    settings = {"vocab_size": 61, "vocab_multiple": 16, "embed_dim": 32}
     settings["segments"] = (parts.LayerGroup((layer,), 3),)
     return parts.DecoderConfig(**{**settings, **changes})
 
@@ -39,7 +39,7 @@ def jitted(function):
 
 
 @functools.cache
-def filled(config, seed=0, stddev=0.3, policy=parts.FLOAT32):
+def filled(config, seed=0, stddev=0.3, policy=parts.FLOAT32, execution=parts.DEFAULT_EXECUTION):
     """A model of normal numbers from NumPy, biases too, norms' scales about 1: nothing is compiled to make it.
 
     For tests that ask how a model computes and not how it begins; all who ask for it share it.
@@ -50,7 +50,7 @@ def filled(config, seed=0, stddev=0.3, policy=parts.FLOAT32):
         middle = float("scale" in jax.tree_util.keystr(path))
         return jnp.asarray((middle + stddev * random.normal(size=leaf.shape)).astype(leaf.dtype))
 
-    graphdef, state = nnx.split(abstract(config, policy))
+    graphdef, state = nnx.split(abstract(config, policy, execution))
     return nnx.merge(graphdef, jax.tree_util.tree_map_with_path(numbers, state))
 
 

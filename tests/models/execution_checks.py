@@ -22,14 +22,15 @@ import numpy as np
 from flax import nnx
 
 from t5x_style import mesh as meshes
-from t5x_style.models import abstract
+from t5x_style.models import abstract, randomness
 from t5x_style.models import specs as parts
 from t5x_style.models.specs import FLOAT32
 
 BATCH, LENGTH, VOCAB, WIDTH = 4, 24, 60, 16
-WAYS = [(scan, remat) for scan in (False, True) for remat in ("none", "dots", "full")]
+WAYS = [parts.Execution(scan, remat) for scan in (False, True) for remat in ("none", "dots", "full")]
+PLAIN, AT_ONCE = WAYS[0], parts.Execution(True, "full", attention="xla")
 # Those that run on 8 devices, where each compiles for long; on one device all ways are compared with each other.
-SPREAD = [(False, "none"), (True, "full")]
+SPREAD = [PLAIN, AT_ONCE]
 
 
 def layer(mlp=None, cross=False, norm=None, placement="pre", **attention):
@@ -90,20 +91,28 @@ CONFIGS = {
 }
 
 
-def run_as(config, scan, remat):
-    """The same model, run in another way."""
+RATES = parts.DropoutSpec(embedding=0.1, residual=0.2, hidden=0.3, attention=0.25, final=0.15)
+
+
+def with_dropout(config, rates=RATES):
+    """The same model with dropout, in both halves of an encoder-decoder."""
     if isinstance(config, parts.EncoderDecoderConfig):
-        halves = (dataclasses.replace(half, scan=scan, remat=remat) for half in (config.encoder, config.decoder))
+        halves = (dataclasses.replace(half, dropout=rates) for half in (config.encoder, config.decoder))
         return parts.EncoderDecoderConfig(*halves)
-    return dataclasses.replace(config, scan=scan, remat=remat)
+    return dataclasses.replace(config, dropout=rates)
 
 
-def drawn(config, seed=0, policy=FLOAT32, deviation=0.3):
+def keys_of(rows, seed=0):
+    """[rows] keys, one a row of the batch."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), jnp.arange(rows))
+
+
+def drawn(config, seed=0, policy=FLOAT32, deviation=0.3, execution=parts.DEFAULT_EXECUTION):
     """`models.build` with other weights, drawn by NumPy: nothing is compiled, however the model runs.
 
     A leaf's numbers follow from its path and shape, so that two models share what both have; scales lie around 1.
     """
-    model = abstract(config, policy)
+    model = abstract(config, policy, execution)
     graphdef, state = nnx.split(model)
     flat = nnx.to_flat_state(state)
     leaves = []
@@ -140,14 +149,24 @@ def value_and_gradient(graphdef):
     return jax.value_and_grad(loss, has_aux=True)
 
 
+def dropping(graphdef):
+    """value_and_gradient with a key for each row."""
+
+    def run(*arrays):
+        with randomness.rows(keys_of(BATCH)):
+            return value_and_gradient(graphdef)(*arrays)
+
+    return run
+
+
 @functools.cache
 def _compiled(make, graphdef):
     return jax.jit(make(graphdef))
 
 
-def result(config, mesh_config=None, make=value_and_gradient, change=lambda state: state):
+def result(config, execution=PLAIN, mesh_config=None, make=value_and_gradient, change=lambda state: state):
     """(logits, gradients by leaf), on one device or on a mesh; `make` gives the function of a graph."""
-    graphdef, state = nnx.split(drawn(config, 1))
+    graphdef, state = nnx.split(drawn(config, 1, execution=execution))
     state, inputs = change(state), arrays()
     if mesh_config is None:
         (_, logits), gradient = _compiled(make, graphdef)(state, *inputs)
@@ -182,10 +201,12 @@ def main():
     mesh_config = meshes.MeshConfig(data=1, fsdp=2, tensor=2, expert=2)
     findings = {}
     for name, config in CONFIGS.items():
-        expected = result(run_as(config, *WAYS[0]))
-        for scan, remat in SPREAD:
-            found = result(run_as(config, scan, remat), mesh_config)
-            findings[f"{name}, {'scan' if scan else 'unrolled'}, {remat}"] = differences(found, expected)
+        expected = result(config)
+        for execution in SPREAD:
+            findings[f"{name}, {execution}"] = differences(result(config, execution, mesh_config), expected)
+    config = with_dropout(CONFIGS["llama"])
+    dropped = result(config, parts.DEFAULT_EXECUTION, mesh_config, dropping)
+    findings["llama, dropout"] = differences(dropped, result(config, make=dropping))
     sys.stdout.write(json.dumps(findings) + "\n")
 
 

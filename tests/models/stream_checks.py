@@ -59,17 +59,16 @@ def value_and_gradient(graphdef):
     return jax.value_and_grad(loss, has_aux=True)
 
 
-def result(config, mesh_config=None):
+def result(config, execution=checks.PLAIN, mesh_config=None):
     """As execution_checks.result, with this file's loss."""
-    return checks.result(config, mesh_config, value_and_gradient)
+    return checks.result(config, execution, mesh_config, value_and_gradient)
 
 
 def main():
     mesh_config = meshes.MeshConfig(data=2, fsdp=2, tensor=2)
     findings = {}
     for name, config in CONFIGS.items():
-        spread = checks.run_as(config, *checks.WAYS[-1]) if isinstance(config, XLNetConfig) else config
-        findings[name] = checks.differences(result(spread, mesh_config), result(config))
+        findings[name] = checks.differences(result(config, parts.DEFAULT_EXECUTION, mesh_config), result(config))
     sys.stdout.write(json.dumps(findings) + "\n")
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t5x_style.models.layers import blockwise, masks
+from t5x_style.models.layers import blockwise, masks, plain_attention
 
 
 def naive(q, k, v, mask, softcap):
@@ -65,13 +65,14 @@ def arrays(name, length):
 
 @functools.partial(jax.jit, static_argnums=0)
 def attended(form, qkv, segments, prefix, weight):
-    """The mask, our attention; with a weight the gradients of its weighted sum, ours and those of plain softmax."""
+    """The mask, our two attentions; with a weight the gradients of its sum, ours and those of plain softmax."""
     steps = jnp.arange(qkv[0].shape[3])
     sight = masks.Sight(steps, steps, segments, segments, prefix, prefix)
     mask = masks.visible(sight, causal=form.causal, window=form.window)
 
+    at_once = plain_attention.attend(*qkv, sight, form)
     if weight is None:
-        return mask, blockwise.attend(*qkv, sight, form)
+        return mask, blockwise.attend(*qkv, sight, form), at_once
 
     def plain(q, k, v):
         scores = jnp.einsum("BGRLK,BGSK->BGRLS", q, k)
@@ -84,7 +85,7 @@ def attended(form, qkv, segments, prefix, weight):
         return jnp.sum(weight * out), out
 
     gradient, out = jax.grad(ours, (0, 1, 2), has_aux=True)(*qkv)
-    return mask, out, gradient, jax.grad(plain, (0, 1, 2))(*qkv)
+    return mask, out, at_once, gradient, jax.grad(plain, (0, 1, 2))(*qkv)
 
 
 @functools.cache
@@ -117,10 +118,12 @@ def test_equals_the_naive_form(name, length):
             for b in range(2)
         ]
     )
-    built, ours, *_ = found(name, length)
+    built, ours, at_once, *_ = found(name, length)
     if built is not None:
         np.testing.assert_array_equal(np.broadcast_to(built, mask.shape), mask)
-    np.testing.assert_allclose(ours, naive(*qkv, mask, form.softcap), atol=2e-6)
+    expected = naive(*qkv, mask, form.softcap)
+    np.testing.assert_allclose(ours, expected, atol=2e-6)
+    np.testing.assert_allclose(at_once, expected, atol=2e-6)
 
 
 @pytest.mark.parametrize("name", DIFFERENTIATED)

@@ -1,6 +1,5 @@
 """The decoder: execution choices change nothing, packed documents never leak, options have their effect."""
 
-import dataclasses
 import functools
 
 import jax
@@ -33,10 +32,10 @@ def hidden_of(model, tokens, **inputs):
 
 
 @functools.cache
-def logits_and_gradient(config):
+def logits_and_gradient(config, execution):
     """Of packed documents, as NumPy arrays."""
-    state = nnx.state(built.shared(dataclasses.replace(config, scan=False, remat="none"), 3))
-    graphdef = nnx.graphdef(abstract(config))
+    state = nnx.state(built.shared(config, 3))
+    graphdef = nnx.graphdef(abstract(config, execution=execution))
     tokens = tokens_of(config, (2, 40))
     inputs = {"segment_ids": jnp.asarray(np.repeat([[1] * 20 + [2] * 15 + [0] * 5], 2, axis=0))}
 
@@ -74,9 +73,9 @@ def mixed_config(make_config):
     ],
 )
 def test_scan_and_remat_change_nothing(make_config, scan, remat):
-    plain = mixed_config(make_config)
-    expected = logits_and_gradient(plain)
-    ours = logits_and_gradient(dataclasses.replace(plain, scan=scan, remat=remat))
+    config = mixed_config(make_config)
+    expected = logits_and_gradient(config, parts.Execution(scan=False, remat="none"))
+    ours = logits_and_gradient(config, parts.Execution(scan, remat))
     np.testing.assert_allclose(ours[0], expected[0], atol=2e-5)
     for a, b in zip(ours[1], expected[1], strict=True):
         np.testing.assert_allclose(a, b, atol=5e-4, rtol=1e-4)
@@ -108,7 +107,7 @@ def test_packed_documents_do_not_leak_to_the_bit(make_config, attention, prefix)
 
 
 def test_a_packed_document_equals_the_document_alone(make_config):
-    model = drawn(make_config(scan=True), 0)
+    model = drawn(make_config(), 0)
     tokens = tokens_of(model.config, (1, 70))
     segments = jnp.asarray([[1] * 30 + [2] * 33 + [0] * 7])
     positions = jnp.asarray([[*range(30), *range(33), *range(7)]])
@@ -117,7 +116,7 @@ def test_a_packed_document_equals_the_document_alone(make_config):
 
 
 def test_future_tokens_are_invisible_and_prefixes_see_ahead(make_config):
-    model = drawn(make_config(scan=True), 0)
+    model = drawn(make_config(), 0)
     tokens = np.asarray(tokens_of(model.config, SHORT))
     prefix = jnp.asarray([[1] * 10 + [0] * 10])
 
@@ -198,7 +197,8 @@ def test_biases_are_parameters_that_act(make_config, change, extra):
 
 
 def test_layout_is_stacked_whatever_runs(make_config):
-    leaves = [jax.tree.leaves(nnx.state(build(make_config(scan=scan), 0))) for scan in (True, False)]
+    ways = [parts.Execution(scan) for scan in (True, False)]
+    leaves = [jax.tree.leaves(nnx.state(build(make_config(), 0, execution=execution))) for execution in ways]
     for scanned, unrolled in zip(*leaves, strict=True):
         np.testing.assert_array_equal(scanned, unrolled)
     flat = {"/".join(map(str, path)): leaf for path, leaf in nnx.to_flat_state(nnx.state(abstract(make_config())))}
@@ -226,7 +226,7 @@ def test_initial_deviations(make_config):
 
 
 def test_bfloat16_compute_keeps_float32_parameters_and_logits(make_config):
-    config = make_config(scan=True)
+    config = make_config()
     model, exact = built.build(config, 0, DtypePolicy(compute="bfloat16")), built.build(config, 0)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(nnx.state(model)))
 

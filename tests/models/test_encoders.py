@@ -113,7 +113,7 @@ def states_and_losses(model, row):
 
 
 MIXED = parts.MoeSpec(3, 2, parts.MlpSpec(10))
-WAYS = [(scan, remat) for scan in (True, False) for remat in ("none", "dots", "full")]
+WAYS = [parts.Execution(scan, remat) for scan in (True, False) for remat in ("none", "dots", "full")]
 
 
 def stack(mlp, **changes):
@@ -121,9 +121,9 @@ def stack(mlp, **changes):
 
 
 def check_ways(mlp, ways):
-    expected, losses = states_and_losses(filled(stack(mlp, scan=False, remat="none")), tokens(2, 9))
-    for scan, remat in ways:
-        found, other = states_and_losses(filled(stack(mlp, scan=scan, remat=remat)), tokens(2, 9))
+    expected, losses = states_and_losses(filled(stack(mlp), execution=parts.Execution(False, "none")), tokens(2, 9))
+    for execution in ways:
+        found, other = states_and_losses(filled(stack(mlp), execution=execution), tokens(2, 9))
         np.testing.assert_allclose(found, expected, atol=1e-5)
         assert set(other) == set(losses)
         for name, value in losses.items():
@@ -139,7 +139,7 @@ def test_only_experts_have_losses(mlp):
 
 @pytest.mark.parametrize("mlp", [pytest.param(None, marks=pytest.mark.slow), MIXED])
 def test_scan_and_remat_change_nothing(mlp):
-    check_ways(mlp, [(True, "full")])
+    check_ways(mlp, [parts.Execution(True, "full")])
 
 
 @pytest.mark.slow

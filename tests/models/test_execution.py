@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 
+from t5x_style.models.specs import Execution
 from tests.models import execution_checks as checks
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -18,29 +19,34 @@ LOGITS, GRADIENTS = 1e-4, 2e-4
 
 
 def compare(name, ways):
-    expected = checks.result(checks.run_as(checks.CONFIGS[name], *checks.WAYS[0]))
+    expected = checks.result(checks.CONFIGS[name])
     assert np.abs(expected[0]).max() > 0.5
     assert min(np.abs(leaf).max() for leaf in expected[1]) > 0 or name == "bert"  # its second token type is unused
-    for scan, remat in ways:
-        found = checks.result(checks.run_as(checks.CONFIGS[name], scan, remat))
+    for execution in ways:
+        found = checks.result(checks.CONFIGS[name], execution)
         logits, gradients = checks.differences(found, expected)
-        assert logits < LOGITS, (scan, remat)
-        assert gradients < GRADIENTS, (scan, remat)
+        assert logits < LOGITS, execution
+        assert gradients < GRADIENTS, execution
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", checks.CONFIGS)
 def test_scan_and_remat_change_nothing(name):
-    compare(name, checks.WAYS[1:])
+    compare(name, [*checks.WAYS[1:], checks.AT_ONCE])
 
 
 def test_the_losses_of_scanned_experts_are_those_of_unrolled_ones():
     """A decoder of many kinds of layers, in each way, is in test_decoder.py."""
-    compare("mixtral", [(True, "full")])
+    compare("mixtral", [Execution(True, "full")])
+
+
+def test_attention_at_once_has_the_bias_and_looks_at_the_encoder():
+    """Its masks are in test_attention.py."""
+    compare("t5", [checks.AT_ONCE])
 
 
 def test_a_difference_would_show():
-    config = checks.run_as(checks.CONFIGS["mixtral"], *checks.WAYS[0])
+    config = checks.CONFIGS["mixtral"]
     expected = checks.result(config)
     layers = len(config.layers)
 
@@ -61,7 +67,7 @@ def test_8_devices_equal_1():
     done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=1500)
     assert done.returncode == 0, done.stderr[-3000:]
     findings = json.loads(done.stdout.splitlines()[-1])
-    assert len(findings) == len(checks.CONFIGS) * len(checks.SPREAD)
+    assert len(findings) == len(checks.CONFIGS) * len(checks.SPREAD) + 1
     for way, (logits, gradients) in findings.items():
         assert logits < LOGITS, way
         assert gradients < GRADIENTS, way

@@ -30,7 +30,7 @@ def layer(placement="pre", mlp=None, norm=None, cross=False, **attention):
 
 def stack(kind, layers, **changes):
     settings = {"vocab_size": 3 * IDS, "embed_dim": WIDTH, "segments": (parts.LayerGroup(tuple(layers), 2),)}
-    return kind(**{**settings, "vocab_multiple": 16, "init": parts.InitSpec(0.3), "remat": "none", **changes})
+    return kind(**{**settings, "vocab_multiple": 16, "init": parts.InitSpec(0.3), **changes})
 
 
 def decoder(*layers, **changes):
@@ -187,8 +187,14 @@ def test_documents_of_a_row_are_apart(name):
 @pytest.mark.parametrize("scan", [True, False])
 @pytest.mark.parametrize("remat", ["full", "dots"])
 def test_documents_are_apart_however_layers_run(scan, remat):
-    config = decoder(layer(window=9), layer(mlp=parts.MoeSpec(**MOE)), scan=scan, remat=remat)
-    check_apart(drawn(config), lambda model, tokens: model(tokens, **inputs_of()))
+    config = decoder(layer(window=9), layer(mlp=parts.MoeSpec(**MOE)))
+    model = drawn(config, execution=parts.Execution(scan, remat))
+    check_apart(model, lambda model, tokens: model(tokens, **inputs_of()))
+
+
+def test_documents_are_apart_where_all_scores_exist():
+    model = drawn(decoder(layer(window=9), layer()), execution=parts.Execution(attention="xla"))
+    check_apart(model, lambda model, tokens: model(tokens, **inputs_of()))
 
 
 def encoder_decoder(mlp=None, placement="pre", **changes):

@@ -12,11 +12,11 @@ from flax import nnx
 from t5x_style.decoding import BeamSearch, generate, score
 from t5x_style.errors import UserError
 from t5x_style.losses.cross_entropy import cross_entropy
+from t5x_style.losses.forward import forward
 from t5x_style.models import flops_per_token, parameter_count
 from t5x_style.models import specs as parts
 from t5x_style.models.serialization import from_json, to_json
 from t5x_style.models.specs.recurrent_config import RecurrentConfig
-from t5x_style.losses.forward import forward
 from tests.built import build
 from tests.models.conftest import filled, jitted
 

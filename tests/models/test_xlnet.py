@@ -201,10 +201,10 @@ def test_half_a_batch_runs_backwards():
         generate(both, [[1, 2]], 3)
 
 
-def result(scan, remat):
+def result(execution):
     """As stream_checks.result, of two layers."""
     config = dataclasses.replace(streams.xlnet(), segments=(parts.LayerGroup(streams.xlnet().layers[:1], 2),))
-    graphdef, state = nnx.split(filled(checks.run_as(config, scan, remat), 1))
+    graphdef, state = nnx.split(filled(config, 1, execution=execution))
     (_, logits), gradient = jax.jit(streams.value_and_gradient(graphdef))(state, *checks.arrays())
     return np.asarray(logits), [np.asarray(leaf) for leaf in jax.tree.leaves(gradient)]
 
@@ -214,9 +214,9 @@ def result(scan, remat):
     [pytest.param(True, "full", id="scan-full"), pytest.param(False, "dots", id="dots", marks=pytest.mark.slow)],
 )
 def test_scan_and_remat_change_nothing(scan, remat):
-    expected = result(False, "none")
+    expected = result(checks.PLAIN)
     assert np.abs(expected[0]).max() > 0.5
-    logits, gradients = checks.differences(result(scan, remat), expected)
+    logits, gradients = checks.differences(result(parts.Execution(scan, remat)), expected)
     assert logits < 1e-4
     assert gradients < 2e-4
 
@@ -224,8 +224,10 @@ def test_scan_and_remat_change_nothing(scan, remat):
 def test_several_segments_and_shared_layers_read_their_own_memories():
     layer = streams.xlnet().layers[0]
     segments = (parts.LayerGroup((layer, layer), 2), parts.LayerGroup((layer,), 2, shared=True))
-    model = filled(dataclasses.replace(streams.xlnet(), segments=segments, scan=False), 1)
-    scanned = nnx.merge(nnx.split(abstract(dataclasses.replace(model.config, scan=True)))[0], nnx.state(model))
+    model, scanned = (
+        filled(dataclasses.replace(streams.xlnet(), segments=segments), 1, execution=parts.Execution(scan))
+        for scan in (False, True)
+    )
     read = jitted(lambda model, tokens: model(tokens, memories=model.empty_memories(2, 3))[1].hidden)
     results = [read(way, drawn()) for way in (model, scanned)]
     assert results[0].shape == (6, 2, 3 + LENGTH, checks.WIDTH)

@@ -68,7 +68,7 @@ def test_transformers_opens_a_tiny_one(preset, tmp_path):
     family, kind, model_class = in_transformers(preset)
     if model_class is None:
         pytest.skip(f"transformers has no {kind}")
-    config = preset("tiny", vocab_size=150, remat="none")
+    config = preset("tiny", vocab_size=150)
     model, random = models.abstract(config), np.random.default_rng(0)
     ours = pairs.parameters(model)
     for path, value in ours.items():  # larger than the preset's own, which are too small to show a mistake

@@ -11,6 +11,7 @@ import numpy as np
 GIN = """
 from __gin__ import dynamic_registration
 from t5x_style.models.presets import llama
+from t5x_style.models.specs import execution
 from t5x_style.training import run
 include 'runs/frame.gin'
 include 'objectives/causal_lm.gin'
@@ -20,7 +21,7 @@ llama.llama.embed_dim = 32
 llama.llama.layers = 2
 llama.llama.heads = 4
 llama.llama.kv_heads = 2
-llama.llama.remat = 'none'
+execution.Execution.remat = 'none'
 run.TrainRun.log_every = 1
 run.TrainRun.tensorboard = False
 TASK = 'toy'

@@ -13,13 +13,15 @@ import jax.numpy as jnp
 from flax import nnx
 
 from t5x_style import mesh
-from t5x_style.models.layers import blockwise, masks
+from t5x_style.models import randomness
+from t5x_style.models.layers import blockwise, masks, plain_attention
 from t5x_style.models.layers.linear import Linear
 from t5x_style.models.layers.norms import Norm
 from t5x_style.models.layers.positions import distance_bias, rope
 from t5x_style.models.specs import AttentionSpec, DtypePolicy, RopeSpec
 
 LayerCache = tuple[jax.Array, jax.Array]  # keys and values, each [B, G, S, K]
+Bias = Callable[[jax.Array], jax.Array]  # [G, R, *distances.shape] of int distances
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +35,7 @@ class AttentionFacts:
       encoder_BSD: what cross-attention looks at; None in models without it, and in decoding, which keeps the keys and
         values that were made of it.
       cross_sight: makes the masks of cross-attention.
+      attention: Execution.attention, where there is no cache.
     """
 
     sight: masks.Sight
@@ -41,32 +44,7 @@ class AttentionFacts:
     cache_index: jax.Array | None = None
     encoder_BSD: jax.Array | None = None
     cross_sight: masks.Sight | None = None
-
-
-def attend_cached(
-    q_BGRLK: jax.Array,
-    k_BGSK: jax.Array,
-    v_BGSK: jax.Array,
-    sight: masks.Sight,
-    form: blockwise.Form,
-    bias_GRLS: jax.Array | None = None,
-) -> jax.Array:
-    """softmax(q k^T + bias) v over all S slots of a cache; grouped keys and values are never repeated.
-
-    Returns:
-      [B, G, R, L, K] in the dtype of v.
-    """
-    scores_BGRLS = jnp.einsum("BGRLK,BGSK->BGRLS", q_BGRLK, k_BGSK, preferred_element_type=form.softmax_dtype)
-    if form.softcap is not None:
-        scores_BGRLS = form.softcap * jnp.tanh(scores_BGRLS / form.softcap)
-    if bias_GRLS is not None:
-        scores_BGRLS = scores_BGRLS + bias_GRLS.astype(scores_BGRLS.dtype)
-    mask_BLS = masks.visible(sight, causal=form.causal, window=form.window)
-    if mask_BLS is not None:
-        # The lowest finite number, not -inf: a padded row that sees nothing stays finite.
-        scores_BGRLS = jnp.where(mask_BLS[:, None, None], scores_BGRLS, jnp.finfo(form.softmax_dtype).min)
-    weights_BGRLS = jax.nn.softmax(scores_BGRLS, axis=-1).astype(v_BGSK.dtype)
-    return jnp.einsum("BGRLS,BGSK->BGRLK", weights_BGRLS, v_BGSK)
+    attention: str = "auto"
 
 
 class Attention(nnx.Module):
@@ -81,8 +59,10 @@ class Attention(nnx.Module):
         rngs: nnx.Rngs,
         stddev: float | None,
         output_gain: float,
+        dropout: float = 0.0,
     ):
         self.spec = spec
+        self.dropout = dropout
         self.policy = policy
 
         def inward(heads: int, axis: str) -> Linear:
@@ -126,7 +106,7 @@ class Attention(nnx.Module):
         form = self._form(prefix=facts.sight.query_prefix is not None)
         q_BGRLK = self._grouped(q_BLHK)
         if cache is None:
-            out_BGRLK = self._blockwise(q_BGRLK, k_BLGK, v_BLGK, facts.sight, form, self._bias(facts))
+            out_BGRLK = self._attended(q_BGRLK, k_BLGK, v_BLGK, facts, facts.sight, form, "attention weights")
         else:
             start = (0, 0, facts.cache_index, 0)
             k_BGLK, v_BGLK = (new.transpose(0, 2, 1, 3).astype(cache[0].dtype) for new in (k_BLGK, v_BLGK))
@@ -134,7 +114,8 @@ class Attention(nnx.Module):
                 jax.lax.dynamic_update_slice(cache[0], k_BGLK, start),
                 jax.lax.dynamic_update_slice(cache[1], v_BGLK, start),
             )
-            out_BGRLK = attend_cached(q_BGRLK, *cache, facts.sight, form, self._bias_of_slots(facts))
+            bias_GRLS = _of_slots(self._bias(facts), facts.sight)
+            out_BGRLK = plain_attention.attend(q_BGRLK, *cache, facts.sight, form, bias_GRLS)
         return self._projected(out_BGRLK), cache
 
     def cross(self, x_BLD: jax.Array, facts: AttentionFacts, crossed: LayerCache | None = None) -> jax.Array:
@@ -143,11 +124,11 @@ class Attention(nnx.Module):
         q_BGRLK = self._grouped(self._queries(x_BLD))
         form = self._form(prefix=False)
         if crossed is not None:
-            out_BGRLK = attend_cached(q_BGRLK, *crossed, facts.cross_sight, form)
+            out_BGRLK = plain_attention.attend(q_BGRLK, *crossed, facts.cross_sight, form)
         else:
             assert facts.encoder_BSD is not None
             keys, values = self.keys_values(facts.encoder_BSD)
-            out_BGRLK = self._blockwise(q_BGRLK, keys, values, facts.cross_sight, form, None)
+            out_BGRLK = self._attended(q_BGRLK, keys, values, facts, facts.cross_sight, form, "cross-attention weights")
         return self._projected(out_BGRLK)
 
     def crossed(self, x_BSD: jax.Array) -> LayerCache:
@@ -183,21 +164,27 @@ class Attention(nnx.Module):
         q_BLGRK = (q_BLHK * scale).reshape(batch, length, spec.kv_heads, heads // spec.kv_heads, dim)
         return q_BLGRK.transpose(0, 2, 3, 1, 4)
 
-    def _blockwise(
+    def _attended(
         self,
         q_BGRLK: jax.Array,
         k_BSGK: jax.Array,
         v_BSGK: jax.Array,
+        facts: AttentionFacts,
         sight: masks.Sight,
         form: blockwise.Form,
-        bias: Callable[[jax.Array], jax.Array] | None,
+        place: str,
     ) -> jax.Array:
-        queries, keys = q_BGRLK.shape[3], k_BSGK.shape[1]
-        bias_GRD = None if bias is None else bias(jnp.arange(1 - queries, keys, dtype=jnp.int32))
+        """[B, G, R, L, K] without a cache, in the way that the execution says."""
+        bias = self._bias(facts) if sight is facts.sight else None
         k_BGSK, v_BGSK = k_BSGK.transpose(0, 2, 1, 3), v_BSGK.transpose(0, 2, 1, 3)
+        if facts.attention == "xla" or randomness.active(self.dropout):
+            bias_GRLS = _of_slots(bias, sight)
+            return plain_attention.attend(q_BGRLK, k_BGSK, v_BGSK, sight, form, bias_GRLS, self.dropout, place)
+        queries, keys = q_BGRLK.shape[3], k_BGSK.shape[2]
+        bias_GRD = None if bias is None else bias(jnp.arange(1 - queries, keys, dtype=jnp.int32))
         return blockwise.attend(q_BGRLK, k_BGSK, v_BGSK, sight, form, bias_GRD)
 
-    def _bias(self, facts: AttentionFacts) -> Callable[[jax.Array], jax.Array] | None:
+    def _bias(self, facts: AttentionFacts) -> Bias | None:
         """Gives [G, R, *distances.shape] of int distances (key slot - query slot), or None."""
         heads = (self.spec.kv_heads, self.spec.heads // self.spec.kv_heads)
         if self.spec.alibi:
@@ -207,16 +194,16 @@ class Attention(nnx.Module):
             return lambda distances: shared(distances).reshape(*heads, -1)
         return None
 
-    def _bias_of_slots(self, facts: AttentionFacts) -> jax.Array | None:
-        """[G, R, L, S] for queries and keys at any slots."""
-        bias = self._bias(facts)
-        if bias is None:
-            return None
-        distances = facts.sight.key_index[None, :] - facts.sight.query_index[:, None]
-        flat = bias(distances.reshape(-1))
-        return flat.reshape(*flat.shape[:2], *distances.shape)
-
     def _projected(self, out_BGRLK: jax.Array) -> jax.Array:
         batch, groups, each, length, dim = out_BGRLK.shape
         out_BLHK = out_BGRLK.transpose(0, 3, 1, 2, 4).reshape(batch, length, groups * each, dim)
         return self.output(mesh.constrain(out_BLHK, ("act_batch", "act_length", "act_heads", None)))
+
+
+def _of_slots(bias: Bias | None, sight: masks.Sight) -> jax.Array | None:
+    """[G, R, L, S] for queries and keys at any slots; None without a bias."""
+    if bias is None:
+        return None
+    distances = sight.key_index[None, :] - sight.query_index[:, None]
+    flat = bias(distances.reshape(-1))
+    return flat.reshape(*flat.shape[:2], *distances.shape)

@@ -6,11 +6,12 @@ import jax
 from flax import nnx
 
 from t5x_style import mesh
+from t5x_style.models import randomness
 from t5x_style.models.layers.attention import Attention, AttentionFacts, LayerCache
 from t5x_style.models.layers.mlp import Mlp
 from t5x_style.models.layers.moe import Losses, Moe
 from t5x_style.models.layers.norms import Norm
-from t5x_style.models.specs import DtypePolicy, LayerSpec, MoeSpec
+from t5x_style.models.specs import NO_DROPOUT, DropoutSpec, DtypePolicy, LayerSpec, MoeSpec
 
 RESIDUAL = ("act_batch", "act_length", "act_embed")
 
@@ -27,6 +28,7 @@ class Block(nnx.Module):
         rngs: nnx.Rngs,
         stddev: float | None,
         output_gain: float,
+        dropout: DropoutSpec = NO_DROPOUT,
     ):
         def norm(wanted: bool) -> Norm | None:
             return Norm(spec.norm, embed_dim, axis="embed", policy=policy) if wanted else None
@@ -34,16 +36,23 @@ class Block(nnx.Module):
         before, after = spec.placement != "post", spec.placement in ("post", "sandwich")
         shared = {"policy": policy, "rngs": rngs, "stddev": stddev, "output_gain": output_gain}
         self.spec = spec
+        self.dropout = dropout.residual
         self.attention_norm = norm(before)
-        self.attention = Attention(spec.attention, embed_dim, **shared)
+        self.attention = Attention(spec.attention, embed_dim, **shared, dropout=dropout.attention)
         self.attention_post_norm = norm(after)
         crossing = spec.cross_attention
         self.cross_norm = norm(before and crossing is not None)
-        self.cross_attention = None if crossing is None else Attention(crossing, embed_dim, **shared)
+        self.cross_attention = (
+            None if crossing is None else Attention(crossing, embed_dim, **shared, dropout=dropout.attention)
+        )
         self.cross_post_norm = norm(after and crossing is not None)
         self.mlp_norm = norm(before)
         mlp = spec.mlp
-        self.mlp = Moe(mlp, embed_dim, **shared) if isinstance(mlp, MoeSpec) else Mlp(mlp, embed_dim, **shared)
+        self.mlp = (
+            Moe(mlp, embed_dim, **shared)
+            if isinstance(mlp, MoeSpec)
+            else Mlp(mlp, embed_dim, **shared, dropout=dropout.hidden)
+        )
         self.mlp_post_norm = norm(after)
 
     def __call__(
@@ -60,20 +69,23 @@ class Block(nnx.Module):
         """
         inner = _maybe(self.attention_norm, x_BLD)
         attended, cache = self.attention(inner, facts, cache)
-        x_BLD = self._residual(x_BLD, inner, attended, self.attention_post_norm)
+        x_BLD = self._residual(x_BLD, inner, attended, self.attention_post_norm, "attention")
         if self.cross_attention is not None:
             inner = _maybe(self.cross_norm, x_BLD)
             looked = self.cross_attention.cross(inner, facts, crossed)
-            x_BLD = self._residual(x_BLD, inner, looked, self.cross_post_norm)
+            x_BLD = self._residual(x_BLD, inner, looked, self.cross_post_norm, "cross-attention")
         inner = _maybe(self.mlp_norm, x_BLD)
         losses: Losses = {}
         if isinstance(self.mlp, Moe):
             changed, losses = self.mlp(inner, facts.sight.query_segments)
         else:
             changed = self.mlp(inner)
-        return self._residual(x_BLD, inner, changed, self.mlp_post_norm), cache, losses
+        return self._residual(x_BLD, inner, changed, self.mlp_post_norm, "feed-forward"), cache, losses
 
-    def _residual(self, x_BLD: jax.Array, inner_BLD: jax.Array, change_BLD: jax.Array, post: Norm | None) -> jax.Array:
+    def _residual(
+        self, x_BLD: jax.Array, inner_BLD: jax.Array, change_BLD: jax.Array, post: Norm | None, place: str
+    ) -> jax.Array:
+        change_BLD = randomness.dropout(change_BLD, self.dropout, place)
         if self.spec.placement == "post":
             return mesh.constrain(_maybe(post, x_BLD + change_BLD), RESIDUAL)
         if self.spec.placement == "normed":

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from t5x_style import mesh
+from t5x_style.models import randomness
 from t5x_style.models.layers.activations import ACTIVATIONS
 from t5x_style.models.layers.linear import Linear, truncated_normal
 from t5x_style.models.layers.norms import Norm
@@ -46,11 +47,13 @@ class InputEmbedding(Embedding):
         rngs: nnx.Rngs,
         stddev: float,
         scale: float | None = None,
+        dropout: float = 0.0,
     ):
         width = embed_dim if spec.dim is None else spec.dim
         super().__init__(size, width, policy=policy, rngs=rngs, stddev=stddev)
         self.spec = spec
         self.scale = scale
+        self.dropout = dropout
         learned = spec.positions is not None and spec.positions.kind == "learned"
         rows = spec.positions.length if spec.positions is not None else 0
 
@@ -88,6 +91,7 @@ class InputEmbedding(Embedding):
             x_BLD = x_BLD + self.block_positions(blocks_BL)
         if self.norm is not None:
             x_BLD = self.norm(x_BLD)
+        x_BLD = randomness.dropout(x_BLD, self.dropout, "embedding")
         return x_BLD if self.projection is None else self.projection(x_BLD)
 
 

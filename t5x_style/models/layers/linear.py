@@ -33,7 +33,10 @@ class Linear(nnx.Module):
 
     Attributes:
       kernel: [*inputs, *outputs]. bias: [*outputs] or None.
+      adapter: a module `(x, product) -> what is added to x @ kernel`, attached after the build (see peft), or None.
     """
+
+    adapter: nnx.Module | None = None
 
     def __init__(
         self,
@@ -69,8 +72,15 @@ class Linear(nnx.Module):
         """
         dtype = self.policy.dtype("compute")
         product = self._contract if product is None else product
-        y = product(x.astype(dtype), self.kernel[...].astype(dtype))
+        x = x.astype(dtype)
+        y = product(x, self.weight())
+        if self.adapter is not None:
+            y = y + self.adapter(x, product)
         return y if self.bias is None else y + self.bias[...].astype(dtype)
+
+    def weight(self) -> jax.Array:
+        """The matrix [*inputs, *outputs] in the compute dtype: the one place that knows how it is stored."""
+        return self.kernel[...].astype(self.policy.dtype("compute"))
 
     def _contract(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
         rank = self.input_rank

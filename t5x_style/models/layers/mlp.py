@@ -6,6 +6,7 @@ import jax
 from flax import nnx
 
 from t5x_style import mesh
+from t5x_style.models import randomness
 from t5x_style.models.layers.activations import ACTIVATIONS
 from t5x_style.models.layers.linear import Linear
 from t5x_style.models.specs import DtypePolicy, MlpSpec
@@ -23,8 +24,10 @@ class Mlp(nnx.Module):
         rngs: nnx.Rngs,
         stddev: float | None,
         output_gain: float,
+        dropout: float = 0.0,
     ):
         self.spec = spec
+        self.dropout = dropout
 
         def inward() -> Linear:
             return Linear(
@@ -55,4 +58,5 @@ class Mlp(nnx.Module):
         activation = ACTIVATIONS[self.spec.activation]
         up_BLM = self.up(x_BLD)  # M: hidden size
         hidden_BLM = activation(up_BLM) if self.gate is None else activation(self.gate(x_BLD)) * up_BLM
+        hidden_BLM = randomness.dropout(hidden_BLM, self.dropout, "feed-forward hidden")
         return self.down(mesh.constrain(hidden_BLM, ("act_batch", "act_length", "act_mlp")))

@@ -16,11 +16,12 @@ import jax.numpy as jnp
 from flax import nnx
 
 from t5x_style import mesh
+from t5x_style.models import randomness
 from t5x_style.models.layers.block import RESIDUAL
 from t5x_style.models.layers.linear import Linear, truncated_normal
 from t5x_style.models.layers.mlp import Mlp
 from t5x_style.models.layers.norms import Norm
-from t5x_style.models.specs import AttentionSpec, DtypePolicy, LayerSpec, MlpSpec
+from t5x_style.models.specs import NO_DROPOUT, AttentionSpec, DropoutSpec, DtypePolicy, LayerSpec, MlpSpec
 
 Streams = tuple[jax.Array, jax.Array | None]  # content [B, L, D], query [B, P, D]; None without predicted positions
 
@@ -92,8 +93,10 @@ class TwoStreamAttention(nnx.Module):
         stddev: float | None,
         output_gain: float,
         blind: str,
+        dropout: float = 0.0,
     ):
         self.spec = spec
+        self.dropout = dropout
         self.policy = policy
         self.blind = blind
         shape, drawn = (spec.heads, spec.head_dim), embed_dim**-0.5 if stddev is None else stddev
@@ -135,7 +138,8 @@ class TwoStreamAttention(nnx.Module):
         assert mapping_BPL is not None
         mapping_BPL = mapping_BPL.astype(q_BLHK.dtype)
         g_BLHK = jnp.einsum("BPHK,BPL->BLHK", self.query(query_BPD), mapping_BPL)
-        g_BLHK = self._attend(g_BLHK, k_BSHK, v_BSHK, r_XRHK, facts.query_mask, facts)
+        with randomness.part("query stream"):
+            g_BLHK = self._attend(g_BLHK, k_BSHK, v_BSHK, r_XRHK, facts.query_mask, facts)
         return content_out_BLD, self.output(jnp.einsum("BLHK,BPL->BPHK", g_BLHK, mapping_BPL))
 
     def _attend(
@@ -157,6 +161,7 @@ class TwoStreamAttention(nnx.Module):
         weights_BHLS = jax.nn.softmax(scores_BHLS, axis=-1)
         if self.blind == "zero":
             weights_BHLS = jnp.where(jnp.any(mask_BLS, axis=-1)[:, None, :, None], weights_BHLS, 0.0)
+        weights_BHLS = randomness.dropout(weights_BHLS, self.dropout, "attention weights")
         out_BLHK = jnp.einsum("BHLS,BSHK->BLHK", weights_BHLS.astype(v_BSHK.dtype), v_BSHK)
         return mesh.constrain(out_BLHK, ("act_batch", "act_length", "act_heads", None))
 
@@ -194,12 +199,14 @@ class TwoStreamBlock(nnx.Module):
         stddev: float | None,
         output_gain: float,
         blind: str,
+        dropout: DropoutSpec = NO_DROPOUT,
     ):
+        self.dropout = dropout.residual
         shared = {"policy": policy, "rngs": rngs, "stddev": stddev, "output_gain": output_gain}
         assert isinstance(spec.mlp, MlpSpec)
-        self.attention = TwoStreamAttention(spec.attention, embed_dim, blind=blind, **shared)
+        self.attention = TwoStreamAttention(spec.attention, embed_dim, blind=blind, **shared, dropout=dropout.attention)
         self.attention_post_norm = Norm(spec.norm, embed_dim, axis="embed", policy=policy)
-        self.mlp = Mlp(spec.mlp, embed_dim, **shared)
+        self.mlp = Mlp(spec.mlp, embed_dim, **shared, dropout=dropout.hidden)
         self.mlp_post_norm = Norm(spec.norm, embed_dim, axis="embed", policy=policy)
 
     def __call__(self, streams: Streams, memory_BMD: jax.Array | None, facts: TwoStreamFacts) -> Streams:
@@ -210,8 +217,11 @@ class TwoStreamBlock(nnx.Module):
         if query_BPD is None:
             return content_BLD, None
         assert query_change is not None
-        return content_BLD, self._finish(query_BPD, query_change)
+        with randomness.part("query stream"):
+            return content_BLD, self._finish(query_BPD, query_change)
 
     def _finish(self, x: jax.Array, change: jax.Array) -> jax.Array:
+        change = randomness.dropout(change, self.dropout, "attention")
         x = mesh.constrain(self.attention_post_norm(x + change), RESIDUAL)
-        return mesh.constrain(self.mlp_post_norm(x + self.mlp(x)), RESIDUAL)
+        change = randomness.dropout(self.mlp(x), self.dropout, "feed-forward")
+        return mesh.constrain(self.mlp_post_norm(x + change), RESIDUAL)

@@ -9,7 +9,7 @@ padding token has a row of its own; Vicuna 1.1 and 1.3 have 32000, Vicuna 1.5 is
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, Unpack
+from typing import NamedTuple, Unpack
 
 from t5x_style.models import specs as parts
 from t5x_style.models.presets.sizes import Options, arguments, choose
@@ -77,8 +77,6 @@ def llama(
     balance_weight: float = 0.01,
     vocab_multiple: int = 128,
     init: parts.InitSpec | None = None,
-    remat: Literal["none", "full", "dots"] = "full",
-    scan: bool = True,
 ) -> parts.DecoderConfig:
     """The configuration of a LLaMA-style decoder.
 
@@ -123,8 +121,6 @@ def llama(
         final_norm=norm,
         tied_embeddings=tied_embeddings,
         init=parts.InitSpec() if init is None else init,
-        remat=remat,
-        scan=scan,
     )
 
 

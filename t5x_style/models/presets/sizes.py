@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, TypedDict, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 from t5x_style.errors import UserError
 from t5x_style.models.specs import InitSpec
@@ -16,8 +16,6 @@ class Options(TypedDict, total=False):
 
     vocab_multiple: int
     init: InitSpec
-    remat: Literal["none", "full", "dots"]
-    scan: bool
 
 
 def choose(table: Mapping[str, Shape], size: str, preset: str) -> Shape:

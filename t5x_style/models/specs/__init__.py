@@ -12,7 +12,9 @@ from t5x_style.models.specs.architectures import (
     InitSpec,
     TransformerConfig,
 )
+from t5x_style.models.specs.dropout import NO_DROPOUT, DropoutSpec
 from t5x_style.models.specs.dtypes import DTYPES, FLOAT32, DtypePolicy
+from t5x_style.models.specs.execution import DEFAULT_EXECUTION, Execution
 from t5x_style.models.specs.head_specs import SpanBoundarySpec, TaskHeadSpec
 from t5x_style.models.specs.layer_specs import (
     ACTIVATIONS,
@@ -28,15 +30,19 @@ from t5x_style.models.specs.position_specs import PositionSpec, RelativeBiasSpec
 
 __all__ = [
     "ACTIVATIONS",
+    "DEFAULT_EXECUTION",
     "DTYPES",
     "FLOAT32",
+    "NO_DROPOUT",
     "Activation",
     "AttentionSpec",
     "DecoderConfig",
+    "DropoutSpec",
     "DtypePolicy",
     "EmbeddingSpec",
     "EncoderConfig",
     "EncoderDecoderConfig",
+    "Execution",
     "HeadSpec",
     "InitSpec",
     "LayerGroup",

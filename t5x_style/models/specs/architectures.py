@@ -10,9 +10,9 @@ A trunk is a tuple of layer groups; a group is a pattern of layers and how often
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
 
-from t5x_style.models.specs.checks import check, choice
+from t5x_style.models.specs.checks import check
+from t5x_style.models.specs.dropout import NO_DROPOUT, DropoutSpec
 from t5x_style.models.specs.head_specs import SpanBoundarySpec, TaskHeadSpec
 from t5x_style.models.specs.layer_specs import (
     ACTIVATIONS,
@@ -107,15 +107,12 @@ class TransformerConfig:
       final_norm: after the last layer; None for post-norm trunks.
       tied_embeddings: the head uses the embedding table.
       embedding_scale: multiplies the embeddings; None: no scaling.
-      remat: what the backward pass recomputes, per layer: "none" keeps all, "dots" keeps matrix products,
-        "full" keeps only the layer's input.
-      scan: one compiled layer run in a loop; False unrolls (faster to run on CPU, compile time grows with depth).
-        Parameters are stacked either way.
       embedding: positions, token types, norm of the embedding, and its own width.
       relative_bias: T5's, one for the whole trunk.
       head: vocabulary scores; None: the model has none, and neither a table of its own for them.
       tasks: other heads over the same hidden states, see `model.tasks`; several may share one trunk (Liu et al. 2019,
         MT-DNN).
+      dropout: at random in training; no part of what the parameters are.
     """
 
     vocab_size: int
@@ -127,11 +124,10 @@ class TransformerConfig:
     embedding_scale: float | None = None
     head: HeadSpec | None = HeadSpec()
     init: InitSpec = InitSpec()
-    remat: Literal["none", "full", "dots"] = "full"
-    scan: bool = True
     embedding: EmbeddingSpec = EmbeddingSpec()
     relative_bias: RelativeBiasSpec | None = None
     tasks: tuple[TaskHeadSpec | SpanBoundarySpec, ...] = ()
+    dropout: DropoutSpec = NO_DROPOUT
 
     def __post_init__(self):
         name = type(self).__name__
@@ -140,7 +136,6 @@ class TransformerConfig:
         for field in ("vocab_size", "embed_dim", "vocab_multiple"):
             check(getattr(self, field) >= 1, f"{name}.{field} is {getattr(self, field)}; give at least 1")
         check(len(self.segments) >= 1, f"{name}.segments is empty; give at least one LayerGroup")
-        choice(self.remat, ("none", "full", "dots"), f"{name}.remat")
         width = self.embedding.dim
         check(
             width in (None, self.embed_dim)
@@ -218,6 +213,8 @@ class EncoderDecoderConfig:
         for field in ("vocab_size", "vocab_multiple", "embed_dim", "init"):
             ours, theirs = getattr(self.encoder, field), getattr(self.decoder, field)
             check(ours == theirs, f"EncoderDecoderConfig: encoder.{field} is {ours}, decoder.{field} is {theirs}")
+        ours, theirs = self.encoder.dropout.embedding, self.decoder.dropout.embedding
+        check(ours == theirs, f"EncoderDecoderConfig: encoder.dropout.embedding is {ours}, the decoder's is {theirs}")
         check(not self.encoder.tasks, "EncoderDecoderConfig: task heads see the decoder; give them as decoder.tasks")
         check(
             all(layer.cross_attention is not None for layer in self.decoder.layers),

@@ -7,6 +7,7 @@ from typing import Literal
 
 from t5x_style.models.specs.architectures import HeadSpec, InitSpec
 from t5x_style.models.specs.checks import check, choice
+from t5x_style.models.specs.dropout import NO_DROPOUT, DropoutSpec
 
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 
@@ -25,6 +26,7 @@ class RecurrentConfig:
       tied_embeddings: the head uses the embedding table (Press and Wolf 2017, Merity et al. 2017, section 4.5).
       forget_bias: what the bias of an LSTM's forget gate starts with; 1 keeps the memory from fading early in
         training (Jozefowicz et al. 2015, section 3.1).
+      dropout: embedding, hidden (between two layers) and final.
     """
 
     vocab_size: int
@@ -37,6 +39,7 @@ class RecurrentConfig:
     forget_bias: float = 1.0
     head: HeadSpec = HeadSpec(bias=True)
     init: InitSpec = InitSpec()
+    dropout: DropoutSpec = NO_DROPOUT
 
     def __post_init__(self):
         object.__setattr__(self, "hidden_sizes", tuple(self.hidden_sizes))
@@ -55,6 +58,10 @@ class RecurrentConfig:
             f"RecurrentConfig.projection is {self.projection}; give at least 1, or None",
         )
         check(self.projection is None or self.cell == "lstm", 'RecurrentConfig.projection needs cell "lstm"')
+        check(
+            self.dropout.residual == self.dropout.attention == 0,
+            "RecurrentConfig.dropout: it has neither residual nor attention; give embedding, hidden and final",
+        )
         check(self.head.transform is None, "RecurrentConfig.head: a transform is for masked-LM heads; leave it None")
 
     @property

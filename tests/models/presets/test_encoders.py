@@ -77,8 +77,8 @@ def test_every_size_is_a_whole_configuration(preset, size):
     if size == "tiny":
         assert models.parameter_count(config) <= 500_000
         assert models.parameter_count(preset(size, vocab_size=333)) < models.parameter_count(config)
-    changed = preset(size, remat="none", scan=False)
-    assert dataclasses.replace(changed, remat="full", scan=True) == config
+    changed = preset(size, vocab_multiple=8)
+    assert dataclasses.replace(changed, vocab_multiple=128) == config
 
 
 @pytest.mark.parametrize("preset", TABLES)

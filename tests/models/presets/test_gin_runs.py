@@ -35,9 +35,9 @@ def test_a_model_file_makes_a_run(name, expected):
 
 
 def test_options_and_the_vocabulary_are_bindings():
-    extra = ["VOCAB_SIZE = 32001", "llama.llama2.remat = 'dots'", "llama.llama2.scan = False"]
+    extra = ["VOCAB_SIZE = 32001", "llama.llama2.vocab_multiple = 64"]
     run = config.load(TrainRun, ["models/llama2_tiny.gin", *FRAME], BINDINGS + extra).root
-    assert run.model == llama2("tiny", vocab_size=32001, remat="dots", scan=False)
+    assert run.model == llama2("tiny", vocab_size=32001, vocab_multiple=64)
 
 
 @pytest.mark.parametrize(

@@ -165,7 +165,7 @@ FAST = (glm.glm, glm.glm4_0414, chatglm.chatglm, baichuan.baichuan)
     "preset", [pytest.param(preset, marks=() if preset in FAST else pytest.mark.slow) for preset in PRESETS]
 )
 def test_tiny_models_run(preset):
-    config = preset("tiny", remat="none")
+    config = preset("tiny")
     assert models.parameter_count(config) <= 500_000
     hidden = np.asarray(jax.jit(lambda model, tokens: model(tokens))(drawn(config), jnp.asarray([[5, 6, 7, 1023]])))
     assert hidden.shape == (1, 4, config.embed_dim)

@@ -28,7 +28,9 @@ from t5x_style.models.presets.llama import llama
         (lambda: parts.DtypePolicy(compute="float8"), "choose one of float32"),
         (lambda: llama(32, 30, 2, 4), "embed_dim 30 does not divide over 4 heads"),
         (lambda: llama(32, 32, 0, 4), "repeats is 0"),
-        (lambda: llama(32, 32, 1, 4, remat="some"), "choose one of none, full, dots"),
+        (lambda: parts.Execution(remat="some"), "choose one of none, full, dots"),
+        (lambda: parts.Execution(attention="flash"), "choose one of auto, blockwise, xla"),
+        (lambda: parts.Execution(loss_chunk=0), "Execution.loss_chunk is 0"),
     ],
 )
 def test_bad_values_are_one_line_user_errors(build, message):
@@ -73,6 +75,20 @@ def edited(config, edit):
 def test_foreign_json_is_refused(make_config, edit, message):
     with pytest.raises(UserError, match=message):
         serialization.from_json(edited(make_config(), edit))
+
+
+@pytest.mark.parametrize("cls", [parts.DecoderConfig, parts.EncoderConfig, parts.TransformerConfig])
+def test_how_a_model_ran_is_read_over_in_older_files(cls, make_config):
+    settings = {field.name: getattr(make_config(), field.name) for field in dataclasses.fields(parts.TransformerConfig)}
+    layer = dataclasses.replace(
+        settings["segments"][0].pattern[0], attention=parts.AttentionSpec(4, 4, 8, causal=False)
+    )
+    config = cls(**{**settings, "segments": (parts.LayerGroup((layer,), 2),)})
+    older = edited(config, lambda d: d["config"].update(scan=True, remat="dots"))
+    assert serialization.from_json(older) == config
+    assert not {"scan", "remat"} & set(json.loads(serialization.to_json(config))["config"])
+    with pytest.raises(UserError, match="LayerSpec has no field 'scan'"):
+        serialization.from_json(edited(config, lambda d: d["config"]["segments"][0]["pattern"][0].update(scan=True)))
 
 
 def test_broken_json_is_refused():

@@ -50,7 +50,11 @@ def models(student=None, teacher=None):
     "loss",
     [
         Distillation(TEACHER, temperature=2.0, alpha=0.3),
-        Distillation(TEACHER, temperature=0.7, alpha=0.0, kind="reverse_kl"),
+        pytest.param(
+            Distillation(TEACHER, temperature=0.7, alpha=0.0, kind="reverse_kl"),
+            marks=pytest.mark.slow,
+            id="reverse_kl",
+        ),
         Distillation(TEACHER, temperature=1.5, alpha=0.1, kind="jsd", mixture=0.3),
     ],
     ids=lambda loss: loss.kind,

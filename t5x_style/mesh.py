@@ -258,17 +258,18 @@ def current_tables() -> Tables:
     return _TABLES.get() or Tables()
 
 
-def constrain(array: jax.Array, axes: Sequence[str | None]) -> jax.Array:
-    """Pins an activation's sharding by its logical axes; returns it unchanged where no mesh is in force.
+def constrain(array: jax.Array, axes: Sequence[str | None], table: str = "activations") -> jax.Array:
+    """Pins an array's sharding by its logical axes; returns it unchanged where no mesh is in force.
 
     Args:
       array: any array. axes: one logical name a dimension, such as ("act_batch", "act_length", "act_embed").
+      table: of Tables, in which the names are looked up.
     """
     if not is_split():
         return array
     mesh = current_mesh()
     manual = frozenset(getattr(mesh, "manual_axes", ()))
-    spec, _ = resolve(array.shape, axes, current_tables().activations, dict(mesh.shape), manual)
+    spec, _ = resolve(array.shape, axes, getattr(current_tables(), table), dict(mesh.shape), manual)
     return jax.lax.with_sharding_constraint(array, spec)
 
 

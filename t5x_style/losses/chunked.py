@@ -74,7 +74,7 @@ def token_log_probs(
     graphdef, parameters = nnx.split(head)
 
     def logits(parameters: Any, hidden: jax.Array) -> jax.Array:
-        return _logits(graphdef, parameters, hidden)
+        return head_logits(graphdef, parameters, hidden)
 
     def forward(parameters: Any, x_TD: jax.Array, targets_T: jax.Array) -> tuple[Any, Any]:
         def chunk(x_CD: jax.Array, targets_C: jax.Array) -> tuple[jax.Array, ...]:
@@ -98,21 +98,21 @@ def token_log_probs(
                 log_p_CV = scores_CV - log_z_C[:, None]
                 d_CV -= to_h * p_CV * (log_p_CV + _entropy(scores_CV, log_z_C)[:, None])
             d_parameters, d_x_CD = pull(d_CV.astype(scores_CV.dtype))
-            return _add(total, d_parameters), d_x_CD
+            return accumulate(total, d_parameters), d_x_CD
 
-        return jax.lax.scan(step, _zeros(parameters), (x_TD, targets_T, cotangents))
+        return jax.lax.scan(step, accumulators(parameters), (x_TD, targets_T, cotangents))
 
     @jax.custom_vjp
     def apply(parameters: Any, hidden: jax.Array, targets: jax.Array) -> tuple[jax.Array, ...]:
-        return _over_tokens(forward, chunk_size, parameters, hidden, targets)[1]
+        return over_tokens(forward, chunk_size, parameters, hidden, targets)[1]
 
     def apply_forward(*arguments: Any) -> tuple[Any, Any]:
         return apply(*arguments), arguments
 
     def apply_backward(arguments: Any, cotangents: Any) -> tuple[Any, Any, None]:
         parameters, hidden, targets = arguments
-        d_parameters, d_hidden = _over_tokens(backward, chunk_size, parameters, hidden, targets, *cotangents)
-        return _cast_like(d_parameters, parameters), d_hidden.astype(hidden.dtype), None
+        d_parameters, d_hidden = over_tokens(backward, chunk_size, parameters, hidden, targets, *cotangents)
+        return cast_like(d_parameters, parameters), d_hidden.astype(hidden.dtype), None
 
     apply.defvjp(apply_forward, apply_backward)
     log_probs, log_z, *rest = apply(parameters, hidden_BLD, targets_BL)
@@ -142,7 +142,7 @@ def summed_cross_entropy(
     graphdef, parameters = nnx.split(head)
 
     def logits(parameters: Any, hidden: jax.Array) -> jax.Array:
-        return _logits(graphdef, parameters, hidden)
+        return head_logits(graphdef, parameters, hidden)
 
     def sums(scores_CV: jax.Array, targets_C: jax.Array, weights_C: jax.Array) -> tuple[Any, jax.Array, jax.Array]:
         log_z_C, target_C, best_C = _normalizer(scores_CV, targets_C)
@@ -155,7 +155,7 @@ def summed_cross_entropy(
     def forward(parameters: Any, x_TD: jax.Array, targets_T: jax.Array, weights_T: jax.Array) -> tuple[Any, Any]:
         def step(total: Any, inputs: Any) -> tuple[Any, None]:
             x_CD, targets_C, weights_C = inputs
-            return _add(total, sums(logits(parameters, x_CD), targets_C, weights_C)[0]), None
+            return accumulate(total, sums(logits(parameters, x_CD), targets_C, weights_C)[0]), None
 
         zeros = SummedCrossEntropy(*(jnp.zeros((), jnp.float32) for _ in SummedCrossEntropy._fields))
         total, _ = jax.lax.scan(step, zeros, (x_TD, targets_T, weights_T))
@@ -168,20 +168,20 @@ def summed_cross_entropy(
             part, loss_C, log_z_C = sums(scores_CV, targets_C, weights_C)
             d_CV = _score_gradient(scores_CV, targets_C, weights_C, log_z_C, z_loss, max_z_loss)
             d_parameters, d_x_CD = pull(d_CV.astype(scores_CV.dtype))
-            return (_add(total[0], part), _add(total[1], d_parameters)), (d_x_CD, loss_C)
+            return (accumulate(total[0], part), accumulate(total[1], d_parameters)), (d_x_CD, loss_C)
 
         zeros = SummedCrossEntropy(*(jnp.zeros((), jnp.float32) for _ in SummedCrossEntropy._fields))
-        return jax.lax.scan(step, (zeros, _zeros(parameters)), (x_TD, targets_T, weights_T))
+        return jax.lax.scan(step, (zeros, accumulators(parameters)), (x_TD, targets_T, weights_T))
 
     @jax.custom_vjp
     def apply(parameters: Any, hidden: jax.Array, targets: jax.Array, weights: jax.Array) -> SummedCrossEntropy:
-        return _over_tokens(forward, chunk_size, parameters, hidden, targets, weights)[0]
+        return over_tokens(forward, chunk_size, parameters, hidden, targets, weights)[0]
 
     def apply_forward(parameters: Any, hidden: jax.Array, targets: jax.Array, weights: jax.Array) -> tuple[Any, Any]:
-        (total, d_parameters), (d_hidden, loss) = _over_tokens(
+        (total, d_parameters), (d_hidden, loss) = over_tokens(
             with_gradient, chunk_size, parameters, hidden, targets, weights
         )
-        return total, (_cast_like(d_parameters, parameters), d_hidden, loss.astype(weights.dtype))
+        return total, (cast_like(d_parameters, parameters), d_hidden, loss.astype(weights.dtype))
 
     def apply_backward(gradients: Any, cotangent: SummedCrossEntropy) -> tuple[Any, Any, None, Any]:
         d_parameters, d_hidden, d_weights = jax.tree.map(lambda g: (g * cotangent.loss).astype(g.dtype), gradients)
@@ -192,7 +192,8 @@ def summed_cross_entropy(
     return SummedCrossEntropy(total.loss, *map(jax.lax.stop_gradient, total[1:]))
 
 
-def _logits(graphdef: Any, parameters: Any, hidden: jax.Array) -> jax.Array:
+def head_logits(graphdef: Any, parameters: Any, hidden: jax.Array) -> jax.Array:
+    """Scores [C, V] of a head that nnx.split took apart."""
     return mesh.constrain(nnx.merge(graphdef, parameters).logits(hidden), (None, "act_vocab"))
 
 
@@ -232,19 +233,22 @@ def _entropy(scores_CV: jax.Array, log_z_C: jax.Array) -> jax.Array:
     return -jnp.sum(jnp.exp(log_p_CV) * log_p_CV, axis=-1)
 
 
-def _zeros(tree: Any) -> Any:
+def accumulators(tree: Any) -> Any:
+    """Zeros of the same shapes, float32 at least: sums over chunks."""
     return jax.tree.map(lambda a: jnp.zeros(a.shape, jnp.promote_types(a.dtype, jnp.float32)), tree)
 
 
-def _add(total: Any, part: Any) -> Any:
+def accumulate(total: Any, part: Any) -> Any:
+    """The sum of two trees in the first one's dtypes."""
     return jax.tree.map(lambda a, b: a + b.astype(a.dtype), total, part)
 
 
-def _cast_like(tree: Any, like: Any) -> Any:
+def cast_like(tree: Any, like: Any) -> Any:
+    """A tree in the dtypes of another."""
     return jax.tree.map(lambda a, b: a.astype(b.dtype), tree, like)
 
 
-def _over_tokens(body: Body, chunk_size: int, parameters: Any, *arrays: jax.Array) -> tuple[Any, Any]:
+def over_tokens(body: Body, chunk_size: int, parameters: Any, *arrays: jax.Array) -> tuple[Any, Any]:
     """Runs `body` on every device's own tokens in chunks.
 
     Args:

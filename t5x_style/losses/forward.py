@@ -12,7 +12,9 @@ from t5x_style.models.specs import DecoderConfig, EncoderConfig, EncoderDecoderC
 from t5x_style.models.specs.recurrent_config import RecurrentConfig
 
 # Fields of a model that an objective may leave out.
-OPTIONAL_FIELDS = frozenset({"decoder_causal_attention", "encoder_token_types", "source_ids"})
+OPTIONAL_FIELDS = frozenset(
+    {"decoder_causal_attention", "encoder_token_types", "encoder_piece_ids", "decoder_piece_ids", "source_ids"}
+)
 _READS: dict[type, tuple[str, ...]] = {
     DecoderConfig: ("decoder_causal_attention",),
     RecurrentConfig: ("decoder_causal_attention",),

@@ -19,9 +19,18 @@ from flax import nnx
 
 from t5x_style import mesh as meshes
 from t5x_style.losses.chunked import token_log_probs
+from t5x_style.losses.chunked_function import chunked, chunked_sum
 from t5x_style.losses.cross_entropy import cross_entropy
+from t5x_style.losses.distillation import Distillation, divergence
+from t5x_style.losses.dpo import DPO
+from t5x_style.losses.frozen import frozen
+from t5x_style.losses.label_smoothing import smoothed
+from t5x_style.losses.loss import ModelSource, Now
+from t5x_style.losses.task_heads import TaskHeads
 from t5x_style.models import Execution, build
 from t5x_style.models.presets.llama import llama
+from t5x_style.models.specs import TaskHeadSpec
+from tests.losses import checks
 
 BATCH, LENGTH, VOCAB, WIDTH = 8, 64, 500, 32
 MESHES = {
@@ -62,6 +71,70 @@ def loop_collectives(hlo):
     return inside, outside
 
 
+def spread(state, resolver):
+    """A state on the mesh, as the tables have it."""
+
+    def place(leaf):
+        axes = leaf.get_metadata()["out_sharding"]
+        return leaf.replace(jax.device_put(leaf[...], resolver.sharding(leaf.shape, axes, "parameters")))
+
+    return jax.tree.map(place, state, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
+
+
+def whole_losses(mesh_config):
+    """Largest differences of terms, and of gradients by size, of several losses on a mesh from one device.
+
+    Pairs and segments lie in rows, rows on devices: nothing of a row but what a collective carries leaves its device.
+    """
+    heads = (
+        TaskHeadSpec("nli", "classification", ("a", "b", "c"), pool="last"),
+        TaskHeadSpec("answer", "span"),
+        TaskHeadSpec("choice", "choice", pool="first"),
+    )
+    config = checks.decoder(tasks=heads)
+    held = {name: checks.model(config, seed) for seed, name in enumerate(("policy", "teacher", "reference"))}
+    losses = (
+        Distillation(ModelSource()),
+        DPO(pairs=2),
+        TaskHeads({head.name: head.kind for head in heads}, segments=4, language_model=0.5),
+    )
+    random = np.random.default_rng(5)
+    segments = np.sort(random.integers(1, 5, (BATCH, LENGTH)), axis=1)
+    batch = checks.batch("decoder", segments)
+    for name, labels in (("nli", 3), ("choice", 2), ("answer", 1)):
+        by_segment = random.integers(0, labels, (BATCH, 4))
+        at = np.take_along_axis(by_segment, segments - 1, axis=1)
+        batch[f"decoder_{name}_labels"] = np.stack([at, at], axis=-1) if name == "answer" else at
+        batch[f"decoder_{name}_weights"] = np.ones((BATCH, LENGTH), np.float32)
+    graphs, states = checks.split(held)
+
+    def total(states, batch):
+        models = {name: nnx.merge(graphs[name], states[name]) for name in graphs}
+        terms = [
+            value / loss.weights(batch)[name]
+            for loss in losses
+            for name, value in loss(models, batch, Now(jnp.int32(0))).losses.items()
+        ]
+        return sum(terms), jnp.stack(terms)
+
+    gradient, terms = jax.jit(jax.grad(total, has_aux=True))(states, batch)
+    mesh = meshes.make_mesh(mesh_config)
+    resolver = meshes.Resolver(mesh, mesh_config.resolved_tables)
+    placed = {name: spread(state, resolver) for name, state in states.items()}
+    inputs = {
+        name: jax.device_put(a, meshes.batch_sharding(mesh, mesh_config.resolved_tables, a.ndim))
+        for name, a in batch.items()
+    }
+    with meshes.use(mesh, mesh_config.resolved_tables):
+        found = jax.jit(jax.grad(total, has_aux=True))(placed, inputs)
+    largest = max(float(np.abs(leaf).max()) for leaf in jax.tree.leaves(gradient))
+    differences = [
+        float(np.abs(np.asarray(one) - np.asarray(other)).max()) / largest
+        for one, other in zip(jax.tree.leaves(found[0]), jax.tree.leaves(gradient))
+    ]
+    return {"terms": float(np.abs(np.asarray(found[1]) - terms).max()), "gradient": max(differences)}
+
+
 def main(scan, names):
     layers = 2 if scan else 1
     config = llama(VOCAB, WIDTH, layers, 4, 2, tied_embeddings=scan)
@@ -76,7 +149,11 @@ def main(scan, names):
         hidden = model(tokens, segment_ids=segments)
         fused = cross_entropy(model.head, hidden, targets, weights, z_loss=1e-3, chunk_size=16)[0]
         parts = token_log_probs(model.head, hidden, targets, chunk_size=16, entropy=True)
-        return fused + jnp.sum(weights * (parts.entropy - parts.log_probs))
+        taught = {"frozen_heads": (frozen(model).head,), "frozen_hiddens": (jax.lax.stop_gradient(hidden[:, ::-1]),)}
+        f = divergence(VOCAB, "forward_kl", 2.0)
+        apart, *_ = chunked(f, (model.head,), (hidden,), (targets,), **taught, chunk_size=16)
+        even, _ = chunked_sum(smoothed(VOCAB, 0.1), (model.head,), (hidden,), weights, (targets,), chunk_size=16)
+        return fused + even + jnp.sum(weights * (parts.entropy - parts.log_probs + apart))
 
     arrays = tokens, targets, weights, segments
     expected = jax.jit(jax.value_and_grad(loss))(state, *arrays)
@@ -85,13 +162,7 @@ def main(scan, names):
         mesh_config = MESHES[name]
         mesh = meshes.make_mesh(mesh_config)
         resolver = meshes.Resolver(mesh, mesh_config.resolved_tables)
-        is_variable = lambda leaf: isinstance(leaf, nnx.Variable)  # noqa: E731
-
-        def place(leaf, resolver=resolver):
-            axes = leaf.get_metadata()["out_sharding"]
-            return leaf.replace(jax.device_put(leaf[...], resolver.sharding(leaf.shape, axes, "parameters")))
-
-        placed = jax.tree.map(place, state, is_leaf=is_variable)
+        placed = spread(state, resolver)
         inputs = [jax.device_put(a, meshes.batch_sharding(mesh, mesh_config.resolved_tables, 2)) for a in arrays]
         with meshes.use(mesh, mesh_config.resolved_tables):
             compiled = jax.jit(jax.value_and_grad(loss)).lower(placed, *inputs).compile()
@@ -117,6 +188,7 @@ def main(scan, names):
                 if shape and shape[-1] in (padded, padded // 2) and int(np.prod(shape[:-1])) >= local_tokens
             ],
         }
+    findings["losses"] = whole_losses(MESHES["context" if "context" in names else names[0]])
     sys.stdout.write(json.dumps(findings) + "\n")
 
 

@@ -21,14 +21,16 @@ MESHES = ("fsdp", "data_fsdp_tensor", "context", "zero1")
     ],
 )
 def findings(request):
-    """(scan or unrolled, findings by mesh), see sharded_checks.py."""
+    """(scan or unrolled, findings by mesh, those of whole losses), see sharded_checks.py."""
     script = pathlib.Path(__file__).with_name("sharded_checks.py")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, script, *request.param], env=environment, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return request.param[0], json.loads(done.stdout.splitlines()[-1])
+    found = json.loads(done.stdout.splitlines()[-1])
+    losses = found.pop("losses")
+    return request.param[0], found, losses
 
 
 def test_values_and_gradients(findings):
@@ -38,7 +40,7 @@ def test_values_and_gradients(findings):
 
 
 def test_head_is_gathered_and_reduced_outside_the_loop(findings):
-    form, meshes = findings
+    form, meshes, _ = findings
     for name, found in meshes.items():
         assert found["outside"] > 0, name  # the reading of the HLO finds collectives at all
         if form == "unrolled":  # the only loops left are those of the losses
@@ -48,3 +50,9 @@ def test_head_is_gathered_and_reduced_outside_the_loop(findings):
 def test_scores_of_all_tokens_never_exist(findings):
     for name, found in findings[1].items():
         assert found["scores"] == [], name
+
+
+def test_whole_losses(findings):
+    """Distillation, DPO and task heads: pairs, choices and spans that lie in rows split over devices."""
+    assert findings[2]["terms"] < 1e-5
+    assert findings[2]["gradient"] < 1e-5

@@ -55,7 +55,7 @@ def test_options_and_the_vocabulary_are_bindings():
     ("binding", "message"),
     [
         ("llama.llama2.size = '8b'", "llama2: size '8b' is not known; choose one of tiny, 7b, 13b, 70b"),
-        ("llama.llama2.dropout = 0.1", "dropout"),
+        ("llama.llama2.depth = 3", "depth"),
     ],
 )
 def test_mistakes_are_one_line(binding, message):

@@ -17,10 +17,15 @@ MODULES: Mapping[str, Sequence[str]] = {
     "t5x_style.training.optimizers": ("AdamW", "Lion"),
     "t5x_style.training.schedules": ("Constant", "Cosine", "InverseSqrt", "Linear"),
     "t5x_style.training.extras": ("Ema",),
-    "t5x_style.losses.cross_entropy": ("CrossEntropy",),
-    "t5x_style.losses.loss": ("ModelSource",),
     "t5x_style.mesh": ("MeshConfig", "Tables", "zero"),
     "t5x_style.evaluation.run": ("EvaluationRun",),
+    # losses
+    "t5x_style.losses.cross_entropy": ("CrossEntropy",),
+    "t5x_style.losses.distillation": ("Distillation",),
+    "t5x_style.losses.dpo": ("DPO",),
+    "t5x_style.losses.label_smoothing": ("LabelSmoothing",),
+    "t5x_style.losses.loss": ("ModelSource",),
+    "t5x_style.losses.task_heads": ("TaskHeads",),
     # data
     "t5x_style.data.data_config": ("DataConfig",),
     "t5x_style.data.objectives.causal_lm": ("CausalLM",),

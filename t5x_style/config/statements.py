@@ -39,7 +39,7 @@ def read_binding(text: str, resolver: Resolver) -> list[Binding]:
     Raises:
       UserError: it is none; the message begins with the option as it was given.
     """
-    name, _, value = text.partition(" = ")
+    name, _, value = (part.strip() for part in text.partition("="))
     place = f"--gin.{name}={value}"
     try:
         statements = list(_parse(text))

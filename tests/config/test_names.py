@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import pkgutil
 import subprocess
 import sys
 import textwrap
@@ -9,10 +10,14 @@ import textwrap
 import pytest
 
 from beam_pipelines.web import gin_names
-from t5x_style import config
+from t5x_style import config, losses, peft
 from t5x_style.config.names import table
 from t5x_style.config.resolve import Resolver
+from t5x_style.data import objectives
 from t5x_style.errors import UserError
+from t5x_style.losses.loss import Loss
+from t5x_style.peft.adapters import Adapters
+from t5x_style.training.extras import Extra
 from t5x_style.training.optimizers import AdamW
 
 
@@ -24,6 +29,24 @@ def test_every_entry_leads_to_what_it_names(names):
         assert callable(found)
         assert f"{found.__module__}.{found.__qualname__}" == full, f"{short} is only re-exported there"
         assert short == name
+
+
+def test_every_part_of_a_kind_that_a_run_takes_has_a_name():
+    """A new loss, extra, objective or adapter is a line in t5x_style/config/names.py."""
+    found = set()
+    for room in (losses, peft, objectives):
+        for info in pkgutil.iter_modules(room.__path__, f"{room.__name__}."):
+            importlib.import_module(info.name)
+
+    def visit(base):
+        for kind in base.__subclasses__():
+            if kind.__module__.startswith("t5x_style."):
+                found.add(f"{kind.__module__}.{kind.__qualname__}")
+            visit(kind)
+
+    for base in (Loss, Extra, Adapters, objectives.Objective):
+        visit(base)
+    assert found <= set(config.NAMES.values())
 
 
 def test_a_name_of_two_things_is_refused():
@@ -57,7 +80,7 @@ def test_an_ambiguous_end_of_a_name_is_refused():
 def test_only_names_that_occur_are_imported():
     program = textwrap.dedent("""
         import sys
-        from t5x_style import config
+        from t5x_style import config, losses, peft
         from t5x_style.training.run import TrainRun
         config.load(TrainRun, ["runs/quickstart_pretrain.gin"], ["MODEL_DIR = 'x'"])
         presets = [name for name in sys.modules if name.startswith("t5x_style.models.presets.")]
@@ -81,7 +104,7 @@ class Run:
 SCRIPT = """
 import sys
 sys.path = [path for path in sys.path if path not in ("", {folder!r})]  # as a console script has it
-from t5x_style import config
+from t5x_style import config, losses, peft
 from t5x_style.config.resolve import import_module
 Run = import_module("my_parts.runs").Run
 for lines in sys.argv[1].split("|"):

@@ -172,11 +172,14 @@ def test_two_processes_equal_one_and_their_checkpoint_continues_on_one(folder):
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
     flags = [f"--coordinator=localhost:{port}", "--num_processes=2"]
-    bindings = ["MODEL_DIR='{folder}/two'", "STEPS=8", "Cosine.steps=12", *flags]
+    bindings = ["MODEL_DIR='{folder}/two'", "STEPS=8", "Cosine.steps=12", "eval/DataConfig.batch_size=16", *flags]
     devices = "--xla_force_host_platform_device_count=2"
     for process in [start(folder, *bindings, f"--process_id={i}", XLA_FLAGS=devices, **QUICK) for i in range(2)]:
         finish(process)
     np.testing.assert_allclose(losses(folder / "two"), losses(folder / "straight")[:8], rtol=1e-5)
+    one, two = (rows(folder / name, "eval")[0] for name in ("straight", "two"))
+    assert two["tokens"] == one["tokens"]  # also with rows of evaluation that are not those of training
+    assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
     assert train(folder, "MODEL_DIR='{folder}/two'") == 0
     np.testing.assert_allclose(losses(folder / "two"), losses(folder / "straight"), rtol=1e-5)
 
@@ -204,6 +207,10 @@ def test_init_from_a_hugging_face_folder_is_init_from_the_model(folder, eight_de
         (("MODEL_DIR='{folder}/y'", "llama.vocab_size=100"), "has 128 ids, the model only 100"),
         (("MODEL_DIR='{folder}/x'", "MeshConfig.fsdp=3"), "needs a multiple of 3 devices"),
         (("MODEL_DIR='{folder}/x'", "--num_processes=2"), "go together"),
+        (
+            ("MODEL_DIR='{folder}/x'", "MeshConfig.fsdp=1", "MeshConfig.data=1", "eval/DataConfig.batch_size=0"),
+            "DataConfig.batch_size is 0",
+        ),
     ],
 )
 def test_mistakes_are_one_line(folder, bindings, message, capfd):

@@ -14,6 +14,7 @@ CORE = [
     "orbax-checkpoint>=0.12.8,<0.13",
     "grain>=0.2.18,<0.3",
     "array-record>=0.8.3",
+    "fsspec>=2025.3",  # paths that are URLs; the extras s3 and gs bring the drivers
     "numpy>=2",
     "sentencepiece==0.2.2",  # 0.2.3 breaks seqio under protobuf 6
     "safetensors>=0.5",  # weights of Hugging Face folders
@@ -56,6 +57,10 @@ DATA = [
     "sacrebleu",
 ]
 
+# Drivers of s3:// and gs://. gcsfs is not in the lock: its Google libraries want other versions of grpcio than Beam.
+S3 = ["s3fs>=2025.3"]
+GS = ["gcsfs>=2025.3"]
+
 TEST = [
     "pytest>=8",
     "pytest-xdist>=3",
@@ -65,6 +70,10 @@ TEST = [
     "import-linter>=2.11",
     "pillow",  # the README's picture
     "pyyaml",
+    *S3,
+    "moto[s3]>=5",  # an S3 server in the test's own process; moto[server] would bring three times as much
+    "flask",
+    "flask-cors",
 ]
 
 setup(
@@ -89,6 +98,8 @@ setup(
     install_requires=CORE,
     extras_require={
         "data": DATA,
+        "s3": S3,
+        "gs": GS,
         "gcp": ["apache-beam[gcp]==2.77.0"],
         "test": TEST,
         "parity": ["torch==2.13.0", "transformers>=5,<6"],

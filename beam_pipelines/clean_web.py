@@ -34,6 +34,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _main(argv: Sequence[str]) -> None:
+    from beam_pipelines.web.gin_names import NAMES
     from beam_pipelines.web.pipeline import clean
     from beam_pipelines.web.recipe import CleanWeb
 
@@ -42,7 +43,7 @@ def _main(argv: Sequence[str]) -> None:
     arguments, bindings = config.parse_arguments(parser, own)
     if not arguments.gin_file:
         raise UserError("--gin_file is missing; gin/web/refinedweb.gin is one to start from")
-    recipe = config.load(CleanWeb, arguments.gin_file, bindings).root
+    recipe = config.load(CleanWeb, arguments.gin_file, bindings, NAMES).root
     paths = inputs.resolve(arguments)
     if storage.is_local(arguments.output):
         require_writable(arguments.output, "--output")

@@ -147,8 +147,8 @@ def measure_step(
     row |= token_flops(run.model, host)
     began = time.perf_counter()
     prepared = set_up(run)
-    with meshes.use(prepared.mesh, run.mesh.tables):
-        where = meshes.batch_sharding(prepared.mesh, run.mesh.tables, rank=3, leading=1)
+    with meshes.use(prepared.mesh, run.mesh.resolved_tables):
+        where = meshes.batch_sharding(prepared.mesh, run.mesh.resolved_tables, rank=3, leading=1)
         batch = {name: jax.device_put(array, where) for name, array in host.items()}
         step = prepared.train_step.lower(prepared.abstract, prepared.frozen, batch).compile()
         row |= {"compile_s": time.perf_counter() - began, "program_gib": program_bytes(step) / GIB}

@@ -8,7 +8,7 @@ COPY --from=apache/beam_python3.11_sdk:2.77.0 /opt/apache/beam /opt/apache/beam
 WORKDIR /opt/t5x_style
 COPY requirements.lock ./
 RUN pip install --no-cache-dir --no-deps --require-hashes -r requirements.lock
-# Beam's Google Cloud client, and nothing that was locked in another version. Add s3fs here for s3:// inputs.
+# Beam's Google Cloud client, and nothing that was locked in another version. s3fs is locked.
 RUN pip freeze > /tmp/locked.txt && pip install --no-cache-dir -c /tmp/locked.txt 'apache-beam[gcp]==2.77.0'
 COPY setup.py pyproject.toml README.md LICENSE ./
 COPY t5x_style t5x_style

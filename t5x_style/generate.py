@@ -11,10 +11,9 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from t5x_style import command_line
+from t5x_style import command_line, files
 from t5x_style.errors import UserError, run_main
 
 SEPARATOR = "-" * 8
@@ -52,7 +51,7 @@ def read_prompts(prompts: Sequence[str], file: str | None) -> list[str]:
     found = list(prompts)
     if file is not None:
         try:
-            text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+            text = sys.stdin.read() if file == "-" else files.read_text(file)
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"--input {file!r} cannot be read ({error}); give a UTF-8 text file") from error
         found += [line for line in text.splitlines() if line.strip()]

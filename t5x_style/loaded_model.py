@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from t5x_style import decoding, model_dir, models
+from t5x_style import decoding, files, model_dir, models
 from t5x_style.checkpoints import checkpoints, parameters
 from t5x_style.data.vocabulary import Tokenizer, start_id
 from t5x_style.decoding.stopping import cut_at
@@ -31,42 +31,53 @@ Rows: TypeAlias = Sequence[Sequence[int]] | np.ndarray | jax.Array
 _LARGEST = np.iinfo(np.int32).max
 
 
-def load_model(path: str | Path, step: int | None = None, policy: DtypePolicy | None = None) -> LoadedModel:
+def load_model(
+    path: str | Path, step: int | None = None, policy: DtypePolicy | None = None, *, average: str | None = None
+) -> LoadedModel:
     """Opens a MODEL_DIR or a Hugging Face folder on the first device.
 
     Args:
-      path: the folder. step: a checkpoint's step, None for the newest; a Hugging Face folder has none.
+      path: the folder or its URL. step: a checkpoint's step, None for the newest; a Hugging Face folder has none.
       policy: number formats, float32 by default whatever the files hold.
+      average: one of the run's extras that keeps an average of the parameters ("ema"), to be opened in their place.
 
     Raises:
       UserError: it is neither, has no such checkpoint, or its files are missing, broken or do not fit together.
     """
-    where, policy = Path(path), policy or DtypePolicy()
+    policy = policy or DtypePolicy()
+    if files.is_remote(path) and not files.exists(path):
+        raise UserError(_no_model(path))
+    where = model_dir.local(path)  # of a URL a copy, without the checkpoints
     if not folders.is_folder(where):
         if not (where / model_dir.MODEL).is_file():
-            raise UserError(_no_model(where))
+            raise UserError(_no_model(path))
         config = model_dir.read_config(where)
-        model, found = _place(config, policy, lambda abstract: checkpoints.load_params(where, abstract, step))
+
+        def read(abstract: Any) -> tuple[parameters.Params, int]:
+            return checkpoints.load_params(path, abstract, step, average=average)
+
+        model, found = _place(config, policy, read)
         kept = where / model_dir.HUGGINGFACE
         settings = folders.read_settings(kept) if (kept / folders.CONFIG).is_file() else {}
-        return LoadedModel(where, model, config, found, settings, where / model_dir.TOKENIZER.parent, kept)
-    if step is not None:
-        raise UserError(f"{str(path)!r} is a Hugging Face folder, which has no steps; leave step {step} out")
+        return LoadedModel(path, model, config, found, settings, where / model_dir.TOKENIZER.parent, kept)
+    if step is not None or average is not None:
+        raise UserError(f"{str(path)!r} is a Hugging Face folder, which has no steps; leave step and average out")
     from t5x_style.huggingface import load
 
     opened = folders.open_folder(where)
     model, _ = _place(opened.config, policy, lambda abstract: (load.load_params(opened, abstract), 0))
-    return LoadedModel(where, model, opened.config, 0, opened.settings, where, where)
+    return LoadedModel(path, model, opened.config, 0, opened.settings, where, where)
 
 
-def _no_model(where: Path) -> str:
-    if not where.exists():
+def _no_model(path: str | Path) -> str:
+    where = files.path_of(path)
+    if not files.exists(where):
         name = "a name on the Hub: download it first, `hf download NAME --local-dir FOLDER`"
-        return f"{str(where)!r} does not exist; give a MODEL_DIR or a Hugging Face folder ({name})"
-    if not where.is_dir():
-        return f"{str(where)!r} is a file; give the folder of the model: a MODEL_DIR or a Hugging Face folder"
+        return f"{where!r} does not exist; give a MODEL_DIR or a Hugging Face folder ({name})"
+    if not files.is_dir(where):
+        return f"{where!r} is a file; give the folder of the model: a MODEL_DIR or a Hugging Face folder"
     missing = f"no {model_dir.MODEL}, nor is it a Hugging Face folder: no {folders.CONFIG}"
-    return f"{str(where)!r} is no MODEL_DIR: it has {missing}; give the folder that training or a download wrote"
+    return f"{where!r} is no MODEL_DIR: it has {missing}; give the folder that training or a download wrote"
 
 
 def _place(
@@ -88,7 +99,7 @@ class LoadedModel:
 
     def __init__(
         self,
-        path: Path,
+        path: str | Path,
         model: Any,
         config: Any,
         step: int,
@@ -97,7 +108,8 @@ class LoadedModel:
         generation_folder: Path,
     ):
         """Not called by users; see `load_model`."""
-        self.path, self.model, self.config, self.step, self.settings = path, model, config, step, settings
+        self.path = path if files.is_remote(path) else Path(path)
+        self.model, self.config, self.step, self.settings = model, config, step, settings
         self._tokenizer_folder, self._generation_folder = tokenizer_folder, generation_folder
         self._graphdef, self._state = nnx.split(model)
 

@@ -85,7 +85,7 @@ def zero(stage: int = 3) -> Tables:
       UserError: another stage.
     """
     if stage not in (0, 1, 2, 3):
-        raise UserError(f"ZeRO stage {stage} does not exist; choose 0, 1, 2 or 3")
+        raise UserError(f"zero_stage {stage!r} does not exist; choose 0, 1, 2 or 3")
     sharded = TENSOR_RULES + FSDP_RULES
     return Tables(
         parameters=sharded if stage >= 3 else TENSOR_RULES,
@@ -100,7 +100,11 @@ class MeshConfig:
 
     Attributes:
       data: replicas. fsdp: shards of parameters and optimizer state. tensor, context, expert, stage: model axes.
-      tables: the sharding tables (see `zero`).
+      zero_stage: what the fsdp axis splits, 0 to 3 (see `zero`).
+      tables: sharding tables of your own instead of the stage's; `resolved_tables` gives those in force.
+
+    Raises:
+      UserError: sizes or a stage that cannot be, or both a stage and tables.
     """
 
     data: int = -1
@@ -109,9 +113,16 @@ class MeshConfig:
     context: int = 1
     tensor: int = 1
     expert: int = 1
-    tables: Tables = dataclasses.field(default_factory=Tables)
+    zero_stage: int = 3
+    tables: Tables | None = None
 
     def __post_init__(self):
+        zero(self.zero_stage)
+        if self.tables is not None and self.zero_stage != 3:
+            raise UserError(
+                f"MeshConfig has both zero_stage = {self.zero_stage} and tables; leave one of them out "
+                "(zero_stage = 3 and tables = None are the defaults)"
+            )
         sizes = self.sizes
         if any(size == 0 or size < -1 for size in sizes) or sizes.count(-1) > 1:
             raise UserError(f"mesh sizes {dict(zip(AXES, sizes))}: positive numbers, and at most one -1 for the rest")
@@ -120,6 +131,11 @@ class MeshConfig:
     def sizes(self) -> tuple[int, ...]:
         """Sizes in the order of AXES, as given."""
         return tuple(getattr(self, axis) for axis in AXES)
+
+    @property
+    def resolved_tables(self) -> Tables:
+        """The sharding tables in force: `tables` where given, otherwise those of the ZeRO stage."""
+        return zero(self.zero_stage) if self.tables is None else self.tables
 
 
 def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -242,17 +258,18 @@ def current_tables() -> Tables:
     return _TABLES.get() or Tables()
 
 
-def constrain(array: jax.Array, axes: Sequence[str | None]) -> jax.Array:
-    """Pins an activation's sharding by its logical axes; returns it unchanged where no mesh is in force.
+def constrain(array: jax.Array, axes: Sequence[str | None], table: str = "activations") -> jax.Array:
+    """Pins an array's sharding by its logical axes; returns it unchanged where no mesh is in force.
 
     Args:
       array: any array. axes: one logical name a dimension, such as ("act_batch", "act_length", "act_embed").
+      table: of Tables, in which the names are looked up.
     """
     if not is_split():
         return array
     mesh = current_mesh()
     manual = frozenset(getattr(mesh, "manual_axes", ()))
-    spec, _ = resolve(array.shape, axes, current_tables().activations, dict(mesh.shape), manual)
+    spec, _ = resolve(array.shape, axes, getattr(current_tables(), table), dict(mesh.shape), manual)
     return jax.lax.with_sharding_constraint(array, spec)
 
 

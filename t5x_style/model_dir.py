@@ -4,8 +4,11 @@ model.json          the architecture (read by `load_model`, nothing else is need
 config.gin          every binding as parsed; operative.gin: those that were used
 tokenizer/          sentencepiece.model; the Hugging Face tokenizer files of an imported model
 huggingface/        config.json and generation_config.json of an imported model
-checkpoints/<step>  see checkpoints/checkpoints.py
+checkpoints/<step>  see checkpoints/checkpoints.py; frozen/: what of the model did not train, written once
+sources.json        the folders that the run started from, with a fingerprint
 metrics.jsonl, tensorboard/, report.html
+
+The folder is local or a URL (see t5x_style/files).
 """
 
 from __future__ import annotations
@@ -28,11 +31,10 @@ def create(folder: str | Path, model: Any, tokenizer: str | Path, operative: str
     Args:
       model: the architecture. tokenizer: the file that is copied. operative, full: the content of the gin files.
     """
-    folder = Path(folder)
-    files.atomic_write_text(folder / MODEL, serialization.to_json(model))
-    files.atomic_write_text(folder / "operative.gin", operative)
-    files.atomic_write_text(folder / "config.gin", full)
-    files.atomic_write_bytes(folder / TOKENIZER, Path(tokenizer).read_bytes())
+    files.atomic_write_text(files.join(folder, MODEL), serialization.to_json(model))
+    files.atomic_write_text(files.join(folder, "operative.gin"), operative)
+    files.atomic_write_text(files.join(folder, "config.gin"), full)
+    files.atomic_write_bytes(files.join(folder, TOKENIZER), files.read_bytes(tokenizer))
 
 
 def read_config(path: str | Path) -> Any:
@@ -41,7 +43,16 @@ def read_config(path: str | Path) -> Any:
     Raises:
       UserError: there is no model.json, or it is broken.
     """
-    file = Path(path) / MODEL
-    if not file.exists():
+    file = files.join(path, MODEL)
+    if not files.exists(file):
         raise UserError(f"{str(path)!r} is no MODEL_DIR: it has no {MODEL}; give the folder that training wrote")
-    return serialization.from_json(file.read_text(encoding="utf-8"))
+    return serialization.from_json(files.read_text(file))
+
+
+def local(path: str | Path) -> Path:
+    """A local folder with all of a MODEL_DIR or Hugging Face folder but checkpoints and events: itself, or a copy.
+
+    Raises:
+      UserError: a remote one cannot be read.
+    """
+    return files.local_folder(path, skip=("checkpoints", "frozen", "tensorboard", "profile"))

@@ -45,12 +45,21 @@ def test_wrong_configurations():
         mesh.MeshConfig(data=-1, fsdp=-1)
     with pytest.raises(UserError, match="positive"):
         mesh.MeshConfig(data=0)
-    with pytest.raises(UserError, match="ZeRO stage 4"):
-        mesh.zero(4)
+    with pytest.raises(UserError, match="zero_stage 4 does not exist"):
+        mesh.MeshConfig(zero_stage=4)
+    with pytest.raises(UserError, match="both zero_stage = 1 and tables"):
+        mesh.MeshConfig(zero_stage=1, tables=mesh.Tables())
     with pytest.raises(UserError, match="names mesh axis 'tensr'"):
         mesh.Tables(parameters=(("mlp", "tensr"),))
     with pytest.raises(UserError, match="needs a multiple of 3 devices"):
         mesh.make_mesh(mesh.MeshConfig(data=3))
+
+
+def test_tables_are_the_stages_or_ones_own():
+    assert mesh.MeshConfig().resolved_tables == mesh.zero(3) == mesh.Tables()
+    assert mesh.MeshConfig(zero_stage=1).resolved_tables == mesh.zero(1)
+    own = mesh.Tables(optimizer=())
+    assert mesh.MeshConfig(tables=own).resolved_tables == own
 
 
 def test_constrain_without_a_mesh_is_the_identity():
@@ -65,19 +74,19 @@ def test_eight_devices():
         import json, jax, jax.numpy as jnp
         from t5x_style import mesh
         out = {}
-        config = mesh.MeshConfig(data=-1, fsdp=2, tensor=2, tables=mesh.zero(3))
+        config = mesh.MeshConfig(data=-1, fsdp=2, tensor=2)
         m = mesh.make_mesh(config)
         out["shape"] = dict(m.shape)
-        with mesh.use(m, config.tables):
+        with mesh.use(m, config.resolved_tables):
             f = jax.jit(lambda x: mesh.constrain(x, ("act_batch", "act_length", "act_heads")) * 2)
             out["spec"] = list(f(jnp.ones((8, 4, 16))).sharding.spec)
             g = jax.jit(lambda x: mesh.constrain(x, ("act_batch", "act_length", "act_heads")) * 2)
             out["odd"] = list(g(jnp.ones((7, 4, 16))).sharding.spec)
-        sharding = mesh.batch_sharding(m, config.tables, 3, leading=1)
+        sharding = mesh.batch_sharding(m, config.resolved_tables, 3, leading=1)
         out["rows"] = mesh.local_rows(sharding, 8, 1)
         out["batch"] = list(sharding.spec)
         try:
-            mesh.check_batch(6, m, config.tables)
+            mesh.check_batch(6, m, config.resolved_tables)
         except Exception as error:
             out["error"] = str(error)
         print(json.dumps(out))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,15 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from t5x_style import files
 from t5x_style.checkpoints.parameters import flat, nested
 from t5x_style.errors import UserError
+
+
+def orbax_path(path: str | Path) -> str:
+    """What Orbax wants of a local path. A URL stays as it is: Path("gs://b") is gs:/b below the working directory."""
+    text = files.path_of(path)
+    return text if files.is_remote(text) else os.path.abspath(text)
 
 
 def shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
@@ -20,7 +28,8 @@ def shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
       UserError: it cannot be read.
     """
     try:
-        tree = ocp.PyTreeCheckpointHandler().metadata(Path(path).absolute()).tree
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+            tree = checkpointer.metadata(orbax_path(path)).item_metadata.tree
         return {name: tuple(leaf.shape) for name, leaf in flat(dict(tree)).items()}
     except (ValueError, KeyError, AttributeError, OSError, TypeError) as error:
         raise UserError(f"{path} is no readable checkpoint ({first_line(error)}); copy it again") from error
@@ -46,7 +55,7 @@ def read(path: str | Path, wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[s
     )
     try:
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-            return flat(checkpointer.restore(Path(path).absolute(), args=arguments))
+            return flat(checkpointer.restore(orbax_path(path), args=arguments))
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise UserError(f"{path} cannot be read ({first_line(error)}); copy it again") from error
 
@@ -54,7 +63,7 @@ def read(path: str | Path, wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[s
 def write(path: str | Path, arrays: Mapping[str, jax.Array]) -> None:
     """Writes arrays by their names; whole or not at all."""
     with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(Path(path).absolute(), nested(arrays), force=True)
+        checkpointer.save(orbax_path(path), nested(arrays), force=True)
 
 
 def first_line(error: BaseException) -> str:

@@ -9,11 +9,10 @@ import bisect
 import dataclasses
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
+from t5x_style import files
 from t5x_style.errors import UserError
-from t5x_style.files import atomic_write_json, read_json
 
 FORMAT = 1
 MANIFEST_FILE = "manifest.json"
@@ -128,17 +127,17 @@ class Mixture:
     rates: Mapping[str, float]
 
 
-def write_manifest(folder: str | os.PathLike, manifest: Manifest) -> Path:
+def write_manifest(folder: str | os.PathLike, manifest: Manifest) -> str:
     """Writes `folder`/manifest.json in one step and returns its path."""
-    path = Path(folder) / MANIFEST_FILE
-    atomic_write_json(path, manifest.to_json())
+    path = files.join(folder, MANIFEST_FILE)
+    files.atomic_write_json(path, manifest.to_json())
     return path
 
 
-def write_mixture(folder: str | os.PathLike, mixture: Mixture) -> Path:
+def write_mixture(folder: str | os.PathLike, mixture: Mixture) -> str:
     """Writes `folder`/mixture.json in one step and returns its path."""
-    path = Path(folder) / MIXTURE_FILE
-    atomic_write_json(path, {"format": FORMAT, **dataclasses.asdict(mixture)})
+    path = files.join(folder, MIXTURE_FILE)
+    files.atomic_write_json(path, {"format": FORMAT, **dataclasses.asdict(mixture)})
     return path
 
 
@@ -154,16 +153,17 @@ def read_manifest(cache_dir: str | os.PathLike, task: str, split: str) -> Manife
       UserError: no cache (the message names the command that makes it), another format, a missing or truncated
         shard, or totals that do not add up.
     """
-    folder = Path(cache_dir) / task / split
-    path = folder / MANIFEST_FILE
-    if not path.is_file():
-        other = sorted(found.parent.name for found in folder.parent.glob(f"*/{MANIFEST_FILE}"))
+    folder = files.join(cache_dir, task, split)
+    path = files.join(folder, MANIFEST_FILE)
+    if not files.is_file(path):
+        names = files.list_names(files.join(cache_dir, task))
+        other = [name for name in names if files.is_file(files.join(cache_dir, task, name, MANIFEST_FILE))]
         hint = f"; cached splits: {', '.join(other)}" if other else ""
         raise UserError(
             f"no cache of {task!r} split {split!r} at {folder}{hint}; run: {cache_command(task, cache_dir)}"
         )
     again = f"delete {folder} and run: {cache_command(task, cache_dir)}"
-    value = _checked_format(path, read_json(path), again)
+    value = _checked_format(path, files.read_json(path), again)
     try:
         manifest = _manifest_from_json(value)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -178,11 +178,11 @@ def read_mixture(cache_dir: str | os.PathLike, name: str) -> Mixture | None:
     Raises:
       UserError: another format, an unknown unit, or rates that are not numbers >= 0.
     """
-    path = Path(cache_dir) / name / MIXTURE_FILE
-    if not path.is_file():
+    path = files.join(cache_dir, name, MIXTURE_FILE)
+    if not files.is_file(path):
         return None
     again = f"run: {cache_command(name, cache_dir)}"
-    value = _checked_format(path, read_json(path), again)
+    value = _checked_format(path, files.read_json(path), again)
     try:
         rates = {str(task): float(rate) for task, rate in value["rates"].items()}
         mixture = Mixture(str(value["mixture"]), str(value["unit"]), rates)
@@ -193,7 +193,7 @@ def read_mixture(cache_dir: str | os.PathLike, name: str) -> Mixture | None:
     return mixture
 
 
-def _checked_format(path: Path, value: Any, again: str) -> dict[str, Any]:
+def _checked_format(path: str, value: Any, again: str) -> dict[str, Any]:
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         found = value.get("format") if isinstance(value, dict) else type(value).__name__
         raise UserError(f"{path}: format {found!r}, this version reads format {FORMAT}; {again}")
@@ -231,20 +231,24 @@ def _manifest_from_json(value: Mapping[str, Any]) -> Manifest:
     )
 
 
-def _check_shards(folder: Path, manifest: Manifest, again: str) -> None:
-    """Sizes only: one stat per shard keeps opening 500 sources quick, and a cut file always has another size."""
+def _check_shards(folder: str, manifest: Manifest, again: str) -> None:
+    """Sizes only: one listing keeps opening 500 sources quick, and a cut file always has another size."""
+    sizes = files.file_sizes(folder)
     for shard in manifest.shards:
-        try:
-            size = os.stat(folder / shard.file).st_size
-        except FileNotFoundError:
-            raise UserError(f"shard {folder / shard.file} is missing; {again}") from None
+        path = files.join(folder, shard.file)
+        size = sizes.get(shard.file)
+        if size is None:
+            raise UserError(f"shard {path} is missing; {again}")
         if size != shard.bytes:
             raise UserError(
-                f"shard {folder / shard.file} has {size} bytes, its manifest says {shard.bytes} "
-                f"(truncated or replaced); {again}"
+                f"shard {path} has {size} bytes, its manifest says {shard.bytes} (truncated or replaced); {again}"
             )
     if sum(shard.examples for shard in manifest.shards) != manifest.examples:
-        raise UserError(f"{folder / MANIFEST_FILE}: the shards' examples do not add up to {manifest.examples}; {again}")
+        raise UserError(
+            f"{files.join(folder, MANIFEST_FILE)}: the shards' examples do not add up to {manifest.examples}; {again}"
+        )
     for name, feature in manifest.features.items():
         if feature.vocabulary is not None and feature.vocabulary not in manifest.vocabularies:
-            raise UserError(f"{folder / MANIFEST_FILE}: feature {name!r} names an unknown vocabulary; {again}")
+            raise UserError(
+                f"{files.join(folder, MANIFEST_FILE)}: feature {name!r} names an unknown vocabulary; {again}"
+            )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from t5x_style import files
 from t5x_style.data.examples import encode_example
 from t5x_style.data.manifest import Feature, LengthHistogram, Manifest, Shard, VocabularyInfo, write_manifest
 
@@ -28,7 +28,7 @@ def write_shard(path: str | os.PathLike, examples: Iterable[Mapping[str, Any]]) 
     """Writes one shard under a temporary name, then renames it; equal examples give equal bytes.
 
     Args:
-      path: the ArrayRecord file.
+      path: the ArrayRecord file, on the local disk: upload a finished cache with the store's own tool.
       examples: feature name -> flat ids or floats, in the order to keep.
 
     Returns:
@@ -36,7 +36,7 @@ def write_shard(path: str | os.PathLike, examples: Iterable[Mapping[str, Any]]) 
     """
     from array_record.python import array_record_module
 
-    target = Path(path)
+    target = files.require_local(path, "the shard")
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
     lengths: dict[str, list[int]] = {}
@@ -78,7 +78,7 @@ def write_cache(
       shards: the examples of each shard.
       features, vocabularies, append_eos, trim, code: as in `Manifest`.
     """
-    folder = Path(cache_dir) / task / split
+    folder = files.require_local(cache_dir, "cache_dir") / task / split
     entries = []
     lengths: dict[str, list[int]] = {name: [] for name in features}
     for index, examples in enumerate(shards):

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from t5x_style import files
 from t5x_style.data.examples import decode_example
 from t5x_style.data.manifest import MIXTURE_FILE, Manifest, VocabularyInfo, read_manifest, read_mixture
 from t5x_style.data.objectives.objective import FeatureLengths, Objective
@@ -55,10 +56,11 @@ def resolve_sources(
       objective: names the features that are read.
 
     Raises:
-      UserError: a cache is missing, broken, empty or lacks a feature; vocabularies differ; rates do not fit.
+      UserError: a cache is missing, broken, empty or lacks a feature; vocabularies differ; rates do not fit;
+        the shards of a remote cache are more than the local cache may hold.
     """
     mixture = read_mixture(cache_dir, name)
-    where = str(Path(cache_dir) / name)
+    where = files.join(cache_dir, name)
     declared = {name: 1.0} if mixture is None else dict(mixture.rates)
     chosen = _checked_rates(where, declared, rates)
     sources = tuple(
@@ -66,6 +68,7 @@ def resolve_sources(
         for task, rate in sorted(chosen.items())
         if rate > 0
     )
+    files.check_room(cache_dir, sum(shard.bytes for source in sources for shard in source.manifest.shards))
     fingerprint, vocabulary = _common_vocabulary(sources, objective)
     unit = unit or (mixture.unit if mixture else "examples")
     return SourceSet(sources, unit, vocabulary, fingerprint)
@@ -132,17 +135,19 @@ class Reader:
     """Random access to the examples of all sources, as the objective wants them.
 
     Shards open when first read; beyond half the process's limit of open files the longest unused source is closed.
+    Of a remote cache they are copied when first read (files/cache.py); what is open stays in the local cache.
     """
 
     def __init__(self, cache_dir: str, source_set: SourceSet, objective: Objective):
         from grain.sources import ArrayRecordDataSource
 
         self._store_class = ArrayRecordDataSource
-        self._folders = [Path(cache_dir) / s.name / s.manifest.split for s in source_set.sources]
+        self._folders = [files.join(cache_dir, s.name, s.manifest.split) for s in source_set.sources]
         self._sources = source_set.sources
         self._required = objective.required
         self._rules = [_feature_rules(source, objective) for source in source_set.sources]
         self._open: collections.OrderedDict[int, Any] = collections.OrderedDict()
+        self._copies: dict[int, list[Path]] = {}
         self._open_shards = 0
         self._limit = max(8, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
 
@@ -187,8 +192,9 @@ class Reader:
         while self._open and self._open_shards + len(shards) > self._limit:
             self._close_one()
         # The counts come from the manifest: without them every shard would be opened to count its records.
-        folder = self._folders[source]
-        self._open[source] = self._store_class([f"{folder / s.file}[0:{s.examples}]" for s in shards])
+        paths = files.local_copies([files.join(self._folders[source], shard.file) for shard in shards])
+        self._copies[source] = paths
+        self._open[source] = self._store_class([f"{path}[0:{s.examples}]" for path, s in zip(paths, shards)])
         self._open_shards += len(shards)
         return self._open[source]
 
@@ -196,6 +202,8 @@ class Reader:
         source, store = self._open.popitem(last=False)
         self._open_shards -= sum(1 for shard in self._sources[source].manifest.shards if shard.examples)
         store.__exit__(None, None, None)
+        for path in self._copies.pop(source):
+            files.release(path)
 
     def _example(self, source: int, record: int, serialized: bytes) -> dict[str, np.ndarray] | None:
         try:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Protocol
 
+from t5x_style import files
 from t5x_style.errors import UserError
-from t5x_style.files import file_sha256
 
 
 class Tokenizer(Protocol):
@@ -70,7 +69,7 @@ class Vocabulary:
     """A SentencePiece model: text to ids and back, its special ids, its fingerprint.
 
     Attributes:
-      path: the model file.
+      path: the model file, of a URL its local copy.
       size: number of pieces.
       pad_id, eos_id, unk_id: special ids. bos_id: the same, or None when the model has none.
       fingerprint: SHA-256 of the model file's bytes, the identity that manifests and checkpoints compare.
@@ -87,15 +86,14 @@ class Vocabulary:
         """
         import sentencepiece
 
-        self.path = Path(path)
-        if self.path.is_dir():
-            self.path = self.path / "sentencepiece.model"
-        if not self.path.is_file():
-            raise UserError(f"vocabulary {str(self.path)!r} does not exist; train one or correct the path")
+        given = files.join(path, "sentencepiece.model") if files.is_dir(path) else files.path_of(path)
+        if not files.is_file(given):
+            raise UserError(f"vocabulary {given!r} does not exist; train one or correct the path")
+        self.path = files.local_copy(given)
         try:
             self._processor = sentencepiece.SentencePieceProcessor(model_file=str(self.path))
         except (RuntimeError, OSError) as error:
-            raise UserError(f"vocabulary {str(self.path)!r} is not a SentencePiece model ({error})") from error
+            raise UserError(f"vocabulary {given!r} is not a SentencePiece model ({error})") from error
         self.size: int = self._processor.get_piece_size()
         self.pad_id: int = self._processor.pad_id()
         self.eos_id: int = self._processor.eos_id()
@@ -104,10 +102,10 @@ class Vocabulary:
         self.bos_id: int | None = bos_id if bos_id >= 0 else None
         if self.pad_id < 0 or self.eos_id < 0:
             raise UserError(
-                f"vocabulary {str(self.path)!r} has no padding or no end-of-text id "
+                f"vocabulary {given!r} has no padding or no end-of-text id "
                 f"(pad {self.pad_id}, eos {self.eos_id}); train it with --pad_id=0 --eos_id=1"
             )
-        self.fingerprint: str = file_sha256(self.path)
+        self.fingerprint: str = files.file_sha256(self.path)
 
     def __len__(self) -> int:
         return self.size

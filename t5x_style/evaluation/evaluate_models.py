@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from absl import logging
@@ -35,7 +34,7 @@ def evaluate(run: EvaluationRun, open_model: Callable[[Named, int], Any] = model
       UserError: the run, a model, a Task or a cache is not as it should be.
     """
     run.check()
-    files.require_writable(Path(run.output).parent, "--output's folder")
+    files.check_writable(files.parent(run.output), "--output's folder")
     chosen = models.named(run.models, run.step)
     results = Results(run.output)
     if run.data_dir is not None:
@@ -95,23 +94,23 @@ class _Evaluation:
     def _data_key(self, kind: str, name: str) -> str:
         """Fingerprint of the data: of the examples' index for Tasks, of the manifest for token caches."""
         if kind == "perplexity":
-            path = Path(self._cache_dir()) / name / self._run.perplexity_split / "manifest.json"
-            return files.file_sha256(path) if path.exists() else ""
+            path = files.join(self._cache_dir(), name, self._run.perplexity_split, "manifest.json")
+            return files.file_sha256(path) if files.exists(path) else ""
         return files.fingerprint(self._examples_index())
 
     def _examples_index(self) -> dict[str, Any]:
         """The data folder's examples.json; {} for Tasks with other data."""
         if self._index is None:
             folder = os.environ.get(DATA_DIR_VARIABLE, "")
-            path = Path(folder) / "examples" / "examples.json"
-            self._index = files.read_json(path) if folder and path.exists() else {}
+            path = files.join(folder, "examples", "examples.json")
+            self._index = files.read_json(path) if folder and files.exists(path) else {}
         return self._index
 
     def _cache_dir(self) -> str:
         folder = self._run.data_dir or os.environ.get(DATA_DIR_VARIABLE, "")
         if self._run.cache_dir is None and not folder:
             raise UserError("perplexity needs the token caches; give --cache_dir DIR or --data_dir DIR")
-        return self._run.cache_dir or str(Path(folder) / "cache")
+        return self._run.cache_dir or files.join(folder, "cache")
 
     def _task(self, name: str, functions: Functions, vocabulary: Any) -> dict[str, Any]:
         run = self._run

@@ -45,21 +45,19 @@ class Named:
 
     def identity(self) -> str:
         """Fingerprint of the weights: the architecture, the tokenizer, when the weights were written."""
-        folder = Path(self.path)
-        if folders.is_folder(folder):
-            read = [folder / folders.CONFIG, *tokenizer_files.files_in(folder)]
-            weights = [
-                (path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in folder.glob("*.safetensors")
-            ]
+        if folders.is_folder(self.path):
+            read = [files.join(self.path, folders.CONFIG), *tokenizer_files.files_in(self.path)]
+            versions = files.file_versions(self.path)
+            weights = [(name, *version) for name, version in versions.items() if name.endswith(".safetensors")]
             return files.fingerprint([*map(files.file_sha256, read), sorted(weights)])
-        saved = folder / checkpoints.FOLDER / str(self.step) / "metadata" / "metadata"
-        kept = folder / model_dir.TOKENIZER.parent
-        native = [folder / model_dir.TOKENIZER] if (folder / model_dir.TOKENIZER).exists() else []
+        saved = files.join(self.path, checkpoints.FOLDER, str(self.step), "metadata", "metadata")
+        native = files.join(self.path, model_dir.TOKENIZER)
+        read = [native] if files.exists(native) else tokenizer_files.files_in(files.parent(native))
         return files.fingerprint(
             [
-                (folder / model_dir.MODEL).read_text(encoding="utf-8"),
-                *map(files.file_sha256, native or tokenizer_files.files_in(kept)),
-                saved.read_text(encoding="utf-8") if saved.exists() else "",
+                files.read_text(files.join(self.path, model_dir.MODEL)),
+                *map(files.file_sha256, read),
+                files.read_text(saved) if files.exists(saved) else "",
                 self.step,
             ]
         )
@@ -76,7 +74,7 @@ def named(models: Sequence[str], step: int | None) -> list[Named]:
     for text in models:
         name, equals, path = text.partition("=")
         if not equals:
-            name, path = Path(text).resolve().name, text
+            name, path = files.name(text if files.is_remote(text) else Path(text).resolve()), text
         known = _steps(path)
         if not known or (step is not None and step not in known):
             wanted = "no finished checkpoint" if step is None else f"no checkpoint of step {step}"

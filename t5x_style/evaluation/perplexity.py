@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from t5x_style import files
 from t5x_style.data.examples import decode_example
 from t5x_style.data.manifest import Manifest, read_manifest
 from t5x_style.data.objectives import CausalLM
@@ -112,7 +113,9 @@ def read_documents(
         inside = [index - first for index in wanted if first <= index < first + shard.examples]
         first += shard.examples
         if inside:
-            reader = array_record_module.ArrayRecordReader(str(Path(cache_dir) / name / split / shard.file))
+            path = files.local_copy(files.join(cache_dir, name, split, shard.file))
+            reader = array_record_module.ArrayRecordReader(str(path))
             documents += [decode_example(record, np.int32)[FEATURE] for record in reader.read(inside)]
             reader.close()
+            files.release(path)
     return manifest, documents

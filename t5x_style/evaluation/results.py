@@ -35,9 +35,9 @@ class Results:
     """
 
     def __init__(self, path: str | Path):
-        self._path = Path(path)
+        self._path = files.path_of(path)
         self.content: dict[str, Any] = {"format": FORMAT, "groups": [], "order": [], "models": {}}
-        if self._path.exists():
+        if files.exists(self._path):
             self.content = read(self._path)
 
     def start_model(self, name: str, path: str, step: int) -> None:
@@ -93,7 +93,7 @@ def read(path: str | Path) -> dict[str, Any]:
     Raises:
       UserError: it is missing, broken, or something else.
     """
-    if not Path(path).exists():
+    if not files.exists(path):
         raise UserError(f"{path} does not exist; write it with python -m t5x_style.evaluate --output {path}")
     content = files.read_json(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT or not isinstance(content.get("models"), dict):

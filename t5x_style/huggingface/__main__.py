@@ -42,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     exporting.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="default: as in the checkpoint")
     exporting.add_argument("--max_shard_size", default="5GB", help="largest file, such as 500MB (default 5GB)")
     exporting.add_argument("--step", type=int, help="the checkpoint's step; default: the newest")
+    exporting.add_argument("--average", help="one of the run's extras that keeps an average, such as ema")
     return parser
 
 
@@ -73,6 +74,7 @@ def _main(argv: Sequence[str]) -> int:
             dtype=arguments.dtype,
             max_shard_size=limit,
             step=arguments.step,
+            average=arguments.average,
         )
     for note in written.notes:
         logging.warning("%s", note)

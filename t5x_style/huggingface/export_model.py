@@ -35,6 +35,7 @@ def export_model(
     dtype: str | None = None,
     max_shard_size: int = DEFAULT_SHARD,
     step: int | None = None,
+    average: str | None = None,
 ) -> Written:
     """Writes config.json, generation_config.json, the tokenizer and safetensors of a MODEL_DIR.
 
@@ -42,32 +43,47 @@ def export_model(
     checkpoint that an import wrote, one parameter (all layers of it) of one that training wrote.
 
     Args:
-      source: a MODEL_DIR. target: must not exist, or be empty.
+      source: a MODEL_DIR or its URL. target: must not exist, or be empty.
       model_type: their name of the architecture; None: that of the import, or the first that holds the model.
       dtype: of the weights, "float32", "bfloat16" or "float16"; None: as the checkpoint has them.
       max_shard_size: bytes of one file. step: a checkpoint's step, None for the newest.
+      average: one of the run's extras that keeps an average of the parameters ("ema"), in their place.
 
     Raises:
       UserError: no architecture holds the model, the checkpoint is missing or does not fit; nothing is left then.
     """
     start = time.monotonic()
     config = model_dir.read_config(source)
-    match = matching.match(config, export_settings.original(Path(source)), model_type)
+    with checkpoints.params_folders(source, step, average, local=True) as (places, _):
+        reader = checkpoint_arrays.Readers(places)
+        return _export(config, model_dir.local(source), reader, target, model_type, dtype, max_shard_size, start)
+
+
+def _export(
+    config: Any,
+    source: Path,
+    reader: checkpoint_arrays.Readers,
+    target: str | Path,
+    model_type: str | None,
+    dtype: str | None,
+    limit: int,
+    start: float,
+) -> Written:
+    match = matching.match(config, export_settings.original(source), model_type)
     mapping: WeightMap = match.family.weight_map(config)
-    reader = checkpoint_arrays.Reader(_checkpoint(Path(source), step))
-    _check_fit(config, mapping, reader, Path(source))
+    _check_fit(config, mapping, reader, source)
     tensors = _tensors(mapping, reader, dtype)
     nbytes = sum(math.prod(shape) * kind.itemsize for kind, shape in tensors.values())
     with output_folder(target, needed=nbytes) as working:
-        places = _create_files(working, tensors, max_shard_size)
-        with Progress(f"export {Path(source).name}", total=len(places), unit="tensors") as progress:
+        places = _create_files(working, tensors, limit)
+        with Progress(f"export {source.name}", total=len(places), unit="tensors") as progress:
             for name, value in _values(mapping, reader):
                 safetensors_files.write(places[name], _cast(value, places[name]))
                 del value  # it may be part of a parameter, and would keep it in memory
                 progress.advance()
         for file in sorted({place.file for place in places.values()}):
             safetensors_files.sync(file)
-        notes = export_settings.write(Path(source), working, match.settings, config, _main_dtype(tensors))
+        notes = export_settings.write(source, working, match.settings, config, _main_dtype(tensors))
     return Written(
         path=Path(target),
         model_type=str(match.settings.get("model_type")),
@@ -78,16 +94,7 @@ def export_model(
     )
 
 
-def _checkpoint(source: Path, step: int | None) -> Path:
-    known = checkpoints.steps(source)
-    if not known:
-        raise UserError(f"{source} holds no finished checkpoint; train it first, or correct the path")
-    if step is not None and step not in known:
-        raise UserError(f"{source} holds no checkpoint of step {step}; it has {', '.join(map(str, known))}")
-    return source / checkpoints.FOLDER / str(known[-1] if step is None else step) / "params"
-
-
-def _check_fit(config: Any, mapping: WeightMap, reader: checkpoint_arrays.Reader, source: Path) -> None:
+def _check_fit(config: Any, mapping: WeightMap, reader: checkpoint_arrays.Readers, source: Path) -> None:
     """Everything that the model has is in the checkpoint with its shape, and goes somewhere."""
     expected = {path: leaf.shape for path, leaf in load.abstract_parameters(config).items()}
     for path, shape in expected.items():
@@ -101,7 +108,7 @@ def _check_fit(config: Any, mapping: WeightMap, reader: checkpoint_arrays.Reader
 
 
 def _tensors(
-    mapping: WeightMap, reader: checkpoint_arrays.Reader, dtype: str | None
+    mapping: WeightMap, reader: checkpoint_arrays.Readers, dtype: str | None
 ) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
     def kind(rule: Rule) -> np.dtype:
         return np.dtype(jnp.dtype(dtype) if dtype else jnp.result_type(*{reader.dtypes[path] for path in rule.ours}))
@@ -137,7 +144,7 @@ def _create_files(
     return places
 
 
-def _values(mapping: WeightMap, reader: checkpoint_arrays.Reader) -> Iterator[tuple[str, np.ndarray]]:
+def _values(mapping: WeightMap, reader: checkpoint_arrays.Readers) -> Iterator[tuple[str, np.ndarray]]:
     for group in load.groups(mapping):
         paths = {path for rule, _ in group.rules() for path in rule.ours}
         yield from weight_map.write({path: reader.open(path) for path in paths}, group)

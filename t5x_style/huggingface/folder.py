@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from t5x_style import files
 from t5x_style.errors import UserError
 from t5x_style.huggingface import generation_config, registry
 from t5x_style.huggingface.json_files import read_json
@@ -48,14 +49,14 @@ class Folder:
 
 def is_folder(path: str | Path) -> bool:
     """Is it a Hugging Face folder (and no MODEL_DIR)?"""
-    return (Path(path) / CONFIG).is_file() and not (Path(path) / "model.json").exists()
+    return files.is_file(files.join(path, CONFIG)) and not files.exists(files.join(path, "model.json"))
 
 
 def open_folder(path: str | Path, config: Any = None) -> Folder:
     """Reads config.json and the headers of the weights.
 
     Args:
-      path: the folder.
+      path: the folder; of a URL a local copy is made.
       config: our configuration to read it into, one that has the folder's parameters but may be executed otherwise
         (initialisation, padding of the vocabulary); None: the one that config.json describes.
 
@@ -63,7 +64,7 @@ def open_folder(path: str | Path, config: Any = None) -> Folder:
       UserError: it is no such folder, its architecture is not known, a file is missing, cut off or broken (of those for
         generation too), or a tensor is missing, has no place or another shape than config.json says.
     """
-    folder = Path(path)
+    folder = files.local_folder(path)
     settings = read_settings(folder)
     source = str(folder / CONFIG)
     family = registry.family(settings, source)

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from t5x_style import files
 from t5x_style.errors import UserError
 
 
@@ -26,7 +27,7 @@ def output_folder(path: str | Path, needed: int = 0) -> Iterator[Path]:
     Raises:
       UserError: `path` is not empty, cannot be written, is being written, or the disk is or gets full.
     """
-    target = Path(path).absolute()
+    target = files.require_local(path, "the folder to write").absolute()
     _check_new(target, path)
     working = target.with_name(f".{target.name}.incomplete")
     try:

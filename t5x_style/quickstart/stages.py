@@ -50,7 +50,7 @@ class Size:
 
 
 FULL = Size(evaluate=("--max_examples", "100", "--max_new_tokens", "32", "--perplexity_documents", "200"))
-SMALL_RUN = ("--gin.VOCAB_SIZE=1024", "--gin.WARMUP_STEPS=2", "--gin.llama.llama.layers=2")
+SMALL_RUN = ("--gin.VOCAB_SIZE=1024", "--gin.WARMUP_STEPS=2", "--gin.llama.layers=2")
 SMALL = Size(
     crawl=(
         *("--packages", "numpy,matplotlib", "--package_pages", "600", "--package_modules", "2"),

@@ -11,7 +11,7 @@ def write_report(
     quickstart: str | Path | None = None,
     evaluation: str | Path | None = None,
     output: str | Path | None = None,
-) -> Path:
+) -> Path | str:
     """Writes the report; parts whose files are missing say so.
 
     Args:
@@ -21,12 +21,13 @@ def write_report(
       output: the HTML file; None is MODEL_DIR/report.html.
 
     Returns:
-      Where it is.
+      Where it is: a Path, or the URL.
 
     Raises:
       UserError: a folder or file that was named is not there, or a file is broken.
     """
+    from t5x_style import files
     from t5x_style.report import page, sources
 
     found = sources.find(model_dir, quickstart, evaluation)
-    return page.write(found, found.model_dir / "report.html" if output is None else output)
+    return page.write(found, files.join(found.shown, "report.html") if output is None else output)

@@ -80,7 +80,7 @@ def build(sources: Sources) -> str:
         markup.element(
             "div",
             markup.element("h1", title),
-            markup.paragraph(f"Model {sources.model_dir}. Made {made}."),
+            markup.paragraph(f"Model {sources.shown}. Made {made}."),
             markup.element("nav", *links),
             markup.element("div", *cards(sources, entropy), class_="cards"),
         ),
@@ -168,9 +168,9 @@ def _time(sources: Sources) -> Markup | None:
     return markup.card(markup.duration(sum(stage["seconds"] for stage in stages)), "in all", f"{len(stages)} stages")
 
 
-def write(sources: Sources, output: str | Path) -> Path:
+def write(sources: Sources, output: str | Path) -> Path | str:
     """Writes the page to `output` in one step and returns the path."""
     from t5x_style import files
 
     files.atomic_write_text(output, build(sources))
-    return Path(output)
+    return output if files.is_remote(output) else Path(output)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from t5x_style import files
+from t5x_style import model_dir as run_files
 from t5x_style.errors import UserError
 from t5x_style.training import metrics
 
@@ -19,12 +20,14 @@ class Sources:
       model_dir: the run that the report is about. folder: the quickstart's folder, or None.
       evaluation: results of t5x_style.evaluate, or None.
       runs: title -> MODEL_DIR of every training run to show, in order.
+      shown: how the user named the MODEL_DIR; of a URL `model_dir` is a local copy.
     """
 
     model_dir: Path
     folder: Path | None
-    evaluation: Path | None
+    evaluation: str | None
     runs: dict[str, Path]
+    shown: str
 
     def json(self, name: str) -> Any:
         """The content of a file below the quickstart's folder; None where there is none."""
@@ -56,7 +59,7 @@ def find(model_dir: str | Path | None, quickstart: str | Path | None, evaluation
     Raises:
       UserError: a folder or file that was named does not exist, or none was named.
     """
-    folder = None if quickstart is None else Path(quickstart)
+    folder = None if quickstart is None else files.require_local(quickstart, "--quickstart")
     if folder is not None and not folder.is_dir():
         raise UserError(f"--quickstart {str(folder)!r} is no folder; give the one the quickstart wrote")
     if model_dir is None and folder is None:
@@ -66,18 +69,18 @@ def find(model_dir: str | Path | None, quickstart: str | Path | None, evaluation
     if model_dir is None:
         chosen = next(iter(reversed(runs.values())), folder / "tune" if folder is not None else Path())
     else:
-        chosen = Path(model_dir)
-        if not chosen.is_dir():
-            raise UserError(f"--model {str(chosen)!r} is no folder; give the one that training wrote")
+        if not files.is_dir(model_dir):
+            raise UserError(f"--model {files.path_of(model_dir)!r} is no folder; give the one that training wrote")
+        chosen = run_files.local(model_dir)
         if chosen.resolve() not in [path.resolve() for path in runs.values()]:
             runs["Training"] = chosen
-    candidates = [chosen / "evaluation.json", *([folder / "evaluation.json"] if folder is not None else [])]
+    candidates = [files.join(place, "evaluation.json") for place in (chosen, folder) if place is not None]
     if evaluation is not None:
-        candidates = [Path(evaluation)]
-        if not candidates[0].is_file():
+        candidates = [files.path_of(evaluation)]
+        if not files.is_file(evaluation):
             raise UserError(f"--evaluation {str(evaluation)!r} does not exist; write it with t5x_style.evaluate")
-    found = next((path for path in candidates if path.is_file()), None)
-    return Sources(chosen, folder, found, runs)
+    found = next((path for path in candidates if files.is_file(path)), None)
+    return Sources(chosen, folder, found, runs, str(chosen) if model_dir is None else files.path_of(model_dir))
 
 
 RUNS = {"Pretraining": "pretrain", "Instruction tuning": "tune"}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from t5x_style import files
 from t5x_style.data.examples import decode_example
 from t5x_style.data.manifest import read_manifest
 from t5x_style.errors import UserError
@@ -43,11 +44,13 @@ def token_counts(cache_dir: str | Path, task: str, split: str, feature: str = "t
     vocabulary = manifest.vocabularies[described.vocabulary]
     counts = np.zeros(vocabulary.size, np.int64)
     for shard in manifest.shards:
-        reader = array_record_module.ArrayRecordReader(str(Path(cache_dir) / task / split / shard.file))
+        path = files.local_copy(files.join(cache_dir, task, split, shard.file))
+        reader = array_record_module.ArrayRecordReader(str(path))
         for record in reader.read_all():
             tokens = decode_example(record, np.int32)[feature]
             counts += np.bincount(tokens, minlength=vocabulary.size)
         reader.close()
+        files.release(path)
     if feature in manifest.append_eos:
         counts[vocabulary.eos_id] += manifest.examples
     return counts

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
-from t5x_style import model_dir
+from t5x_style import files, model_dir
 from t5x_style.errors import UserError
 from t5x_style.huggingface import folder as folders
 from t5x_style.huggingface import matching
@@ -27,7 +26,7 @@ def of_folder(path: str, what: str) -> Any:
     """
     if folders.is_folder(path):
         return folders.open_folder(path).config
-    if not (Path(path) / model_dir.MODEL).exists():
+    if not files.exists(files.join(path, model_dir.MODEL)):
         raise UserError(
             f"{what} {path!r} is no MODEL_DIR: it has no {model_dir.MODEL}; nor is it a Hugging Face folder"
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 from t5x_style import files, model_dir
 from t5x_style.checkpoints import checkpoints
@@ -37,13 +36,14 @@ def check_run(run: TrainRun) -> TrainRun:
       UserError: the folder cannot be written or holds another model, the tokenizer or the data is missing or does not
         fit the model, or a folder that the run starts from holds no model of the same shape.
     """
-    folder = files.require_writable(run.model_dir, "MODEL_DIR")
+    files.check_writable(run.model_dir, "MODEL_DIR")
     run = resolve(run)
     assert run.model is not None
-    if (folder / model_dir.MODEL).exists() and checkpoints.steps(folder):  # without a checkpoint nothing is lost
-        architecture.check_same(str(folder), run.model)
+    begun = files.exists(files.join(run.model_dir, model_dir.MODEL))
+    if begun and checkpoints.steps(run.model_dir):  # without a checkpoint nothing is lost
+        architecture.check_same(run.model_dir, run.model)
     check_sources(run)
-    if not Path(run.tokenizer).is_file():
+    if not files.is_file(run.tokenizer):
         raise UserError(f"tokenizer {run.tokenizer!r} does not exist; train one with beam_pipelines.train_tokenizer")
     vocabulary = Vocabulary(run.tokenizer)
     if vocabulary.size > run.model.vocab_size:

@@ -5,6 +5,7 @@ Metrics of step n are read while step n + 1 runs, so the host never waits for th
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gc
 import time
@@ -17,7 +18,7 @@ from t5x_style import mesh as meshes
 from t5x_style.checkpoints import checkpoints
 from t5x_style.errors import UserError
 from t5x_style.progress import Progress
-from t5x_style.training import evaluation, memory, metrics, multihost, throughput
+from t5x_style.training import evaluation, memory, metrics, multihost, profile, throughput
 from t5x_style.training.feed import Feed
 from t5x_style.training.run import TrainRun
 from t5x_style.training.run_models import POLICY
@@ -63,7 +64,7 @@ class _Loop:
         self.checkpoints = checkpoints.Checkpoints(run.model_dir, run.keep_checkpoints)
         self.last: dict[str, float] = {}
         self.pending: Pending | None = None
-        self.tracing = False
+        self.trace = profile.Trace(run.model_dir)
         self.speed = throughput.Speed(setup.models[POLICY], run.data)
 
     def run_all(self) -> dict[str, float]:
@@ -80,10 +81,9 @@ class _Loop:
                 with meshes.use(setup.mesh, setup.resolver.tables):
                     self._steps(began.state, began.frozen, began.step, signals, progress)
         finally:
-            self._stop_profile()
-            self.checkpoints.close()
-            self.writer.close()
-            self.feed.close()
+            with contextlib.ExitStack() as stack:  # all are closed, in reverse order, whatever one of them raises
+                for close in (self.feed.close, self.writer.close, self.checkpoints.close, self._stop_profile):
+                    stack.callback(close)
         return self.last
 
     def _steps(self, state: TrainState, frozen: Arrays, start: int, signals: StopSignals, progress: Progress) -> None:
@@ -158,9 +158,10 @@ class _Loop:
     def _save(self, step: int, state: TrainState) -> None:
         states = multihost.gather_json(self.feed.source.get_state())
         merged = self.feed.source.merge_states(states)
-        metadata = {"step": step, "time": time.time(), "steps": self.run.steps}
+        metadata: dict[str, Any] = {"step": step, "time": time.time(), "steps": self.run.steps}
         metadata["execution"] = dataclasses.asdict(self.run.execution)
         self.checkpoints.save(step, state.items(), merged, metadata)
+        self.writer.flush()
 
     def _profile(self, step: int) -> None:
         """Starts and stops the profiler at the configured steps."""
@@ -168,12 +169,9 @@ class _Loop:
             return
         first, last = self.run.profile_steps
         if step == first:
-            jax.profiler.start_trace(f"{self.run.model_dir}/profile")
-            self.tracing = True
+            self.trace.start()
         elif step == last + 1:
             self._stop_profile()
 
     def _stop_profile(self) -> None:
-        if self.tracing:
-            jax.profiler.stop_trace()
-            self.tracing = False
+        self.trace.stop()

@@ -61,7 +61,7 @@ def set_up(run: TrainRun) -> Setup:
       UserError: mesh and devices, or batch and mesh, do not fit; or nothing trains.
     """
     mesh = meshes.make_mesh(run.mesh)
-    tables = run.mesh.tables
+    tables = run.mesh.resolved_tables
     meshes.check_batch(run.data.rows, mesh, tables)
     if run.evaluation is not None:
         meshes.check_batch(run.evaluation.data.rows, mesh, tables, "the evaluation's batch_size / accumulation")

@@ -7,15 +7,14 @@ start are noted in MODEL_DIR/sources.json with a fingerprint, so that a continue
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from absl import logging
 
-from t5x_style import files
-from t5x_style.checkpoints import checkpoints, parameters, stored
+from t5x_style import files, model_dir
+from t5x_style.checkpoints import checkpoints, finished, parameters
 from t5x_style.errors import UserError
 from t5x_style.huggingface import folder as folders
 from t5x_style.huggingface import load
@@ -54,7 +53,7 @@ def start(run: TrainRun, setup: Setup, saved: checkpoints.Checkpoints) -> Start:
         steps = _note_sources(run, setup, None)
         arrays = start_arrays(run, setup, {**setup.abstract.trainable, **setup.frozen}, steps)
         frozen = {name: arrays[name] for name in setup.frozen}
-        _write_frozen(run, frozen)
+        checkpoints.write_frozen(run.model_dir, _of_policy(frozen))
         return Start(_fresh(run, setup, {name: arrays[name] for name in setup.abstract.trainable}), frozen, 0, None)
     items, loader, metadata = saved.restore(latest, setup.abstract.items())
     for name, before in metadata.get("execution", {}).items():
@@ -66,9 +65,9 @@ def start(run: TrainRun, setup: Setup, saved: checkpoints.Checkpoints) -> Start:
             logging.info("the checkpoint has no extra %r: it starts from the restored parameters", name)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, setup.abstract.extra)
     state.extra = jax.device_put(state.extra, shardings)
-    steps = _note_sources(run, setup, Path(run.model_dir) / SOURCES)
+    steps = _note_sources(run, setup, files.join(run.model_dir, SOURCES))
     kept = {name: leaf for name, leaf in setup.frozen.items() if name.startswith(f"{POLICY}/")}
-    frozen = _read_frozen(run, kept)
+    frozen = {f"{POLICY}/{path}": a for path, a in checkpoints.read_frozen(run.model_dir, _of_policy(kept)).items()}
     frozen |= start_arrays(run, setup, {n: leaf for n, leaf in setup.frozen.items() if n not in kept}, steps)
     return Start(state, frozen, latest, loader)
 
@@ -171,34 +170,21 @@ def _fresh(run: TrainRun, setup: Setup, trainable: Arrays) -> TrainState:
     return TrainState(step, trainable, optimizer, guard, extra)
 
 
-def _write_frozen(run: TrainRun, frozen: Arrays) -> None:
-    kept = {name.removeprefix(f"{POLICY}/"): array for name, array in frozen.items() if name.startswith(f"{POLICY}/")}
-    path = Path(run.model_dir) / checkpoints.FROZEN
-    if kept:
-        stored.write(path, kept)
+def _of_policy(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Path -> value of the policy's among flat names."""
+    start = f"{POLICY}/"
+    return {name.removeprefix(start): value for name, value in arrays.items() if name.startswith(start)}
 
 
-def _read_frozen(run: TrainRun, wanted: Shapes) -> Arrays:
-    if not wanted:
-        return {}
-    path = Path(run.model_dir) / checkpoints.FROZEN
-    if not path.exists():
-        raise UserError(
-            f"{path} does not exist: its run froze nothing; TrainRun.trainable must not change in a MODEL_DIR"
-        )
-    found = stored.read(path, {name.removeprefix(f"{POLICY}/"): leaf for name, leaf in wanted.items()})
-    return {f"{POLICY}/{name}": array for name, array in found.items()}
-
-
-def _note_sources(run: TrainRun, setup: Setup, noted: Path | None) -> dict[str, int]:
+def _note_sources(run: TrainRun, setup: Setup, noted: str | None) -> dict[str, int]:
     """Writes or compares sources.json; returns the checkpoint that is read of every MODEL_DIR."""
     named = {folder for model in setup.models.values() for folder in _folders(run, model).values()}
     if noted is None:
         found = {folder: _source(folder, None) for folder in sorted(named)}
         if multihost.is_writer():
-            files.atomic_write_json(Path(run.model_dir) / SOURCES, found)
+            files.atomic_write_json(files.join(run.model_dir, SOURCES), found)
         return {folder: entry["step"] for folder, entry in found.items() if entry["step"] is not None}
-    before = files.read_json(noted) if noted.exists() else {}
+    before = files.read_json(noted) if files.exists(noted) else {}
     # The policy is in its checkpoint: only folders of models that are read again must still be there.
     again = {
         folder
@@ -217,16 +203,11 @@ def _note_sources(run: TrainRun, setup: Setup, noted: Path | None) -> dict[str, 
 
 def _source(folder: str, step: int | None) -> dict[str, Any]:
     """{"step", "fingerprint"} of a folder: names and sizes of the files that hold the parameters, and its config."""
-    path = Path(folder)
     if folders.is_folder(folder):
-        held, step = sorted(path.glob("*.safetensors")), None
-        described = (path / folders.CONFIG).read_text()
+        step, described = None, folders.CONFIG
+        sizes = {n: size for n, size in files.file_sizes(folder).items() if n.endswith(".safetensors")}
     else:
-        known = checkpoints.steps(folder)
-        if not known:
-            raise UserError(f"{folder} holds no finished checkpoint; train it first, or correct the path")
-        step = known[-1] if step is None else step
-        held = sorted(p for p in (path / checkpoints.FOLDER / str(step) / "params").rglob("*") if p.is_file())
-        described = (path / "model.json").read_text()
-    sizes = {str(file.relative_to(path)): file.stat().st_size for file in held}
-    return {"step": step, "fingerprint": files.fingerprint([sizes, described])}
+        step, described = finished.chosen(folder, step), model_dir.MODEL
+        sizes = files.folder_of_files(files.join(folder, checkpoints.FOLDER, str(step), finished.PARAMS))
+    text = files.read_text(files.join(folder, described))
+    return {"step": step, "fingerprint": files.fingerprint([sizes, text])}

@@ -116,4 +116,4 @@ def test_histogram():
 
 def test_write_manifest_path(make_cache, documents):
     manifest = make_cache("docs", documents(3))
-    assert write_manifest(manifest_path(make_cache).parent, manifest) == manifest_path(make_cache)
+    assert write_manifest(manifest_path(make_cache).parent, manifest) == str(manifest_path(make_cache))

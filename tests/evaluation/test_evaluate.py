@@ -285,11 +285,7 @@ def test_a_file_that_is_no_results_file_is_not_overwritten(run, vocabulary_file)
 def test_flags_and_gin_describe_the_same_run(tmp_path):
     gin_file = tmp_path / "evaluation.gin"
     gin_file.write_text(
-        "from __gin__ import dynamic_registration\n"
-        "from t5x_style.evaluation import run\n"
-        "run.EvaluationRun.models = ('base=out/pretrain',)\n"
-        "run.EvaluationRun.length = 256\n"
-        "run.EvaluationRun.max_new_tokens = 32\n"
+        "EvaluationRun.models = ('base=out/pretrain',)\nEvaluationRun.length = 256\nEvaluationRun.max_new_tokens = 32\n"
     )
     flags = ["--gin_file", str(gin_file), "--output", "x.json", "--task", "a", "--task", "b", "--length", "512"]
     expected = EvaluationRun(

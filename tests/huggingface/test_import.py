@@ -238,7 +238,7 @@ for name in sys.argv[1:]:
     whole = dict(load.read_parameters(folder, shapes))
     for sizes in (dict(fsdp=8), dict(tensor=8), dict(fsdp=2, tensor=2, data=2), dict(fsdp=4, expert=2)):
         config = meshes.MeshConfig(**{"data": 1, **sizes})
-        resolver = meshes.Resolver(meshes.make_mesh(config), config.tables)
+        resolver = meshes.Resolver(meshes.make_mesh(config), config.resolved_tables)
         for policy in (DtypePolicy(), DtypePolicy(params="bfloat16")):
             found = parameters.flat(load.load_sharded(folder, resolver, policy))
             assert set(found) == set(whole)

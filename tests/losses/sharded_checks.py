@@ -37,7 +37,7 @@ MESHES = {
     "fsdp": meshes.MeshConfig(data=1, fsdp=8),
     "data_fsdp_tensor": meshes.MeshConfig(data=2, fsdp=2, tensor=2),
     "context": meshes.MeshConfig(data=1, fsdp=2, context=2, tensor=2),
-    "zero1": meshes.MeshConfig(data=1, fsdp=8, tables=meshes.zero(1)),
+    "zero1": meshes.MeshConfig(data=1, fsdp=8, zero_stage=1),
 }
 COLLECTIVE = re.compile(r"= (.*?) (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?:-start)?\(")
 
@@ -119,12 +119,13 @@ def whole_losses(mesh_config):
 
     gradient, terms = jax.jit(jax.grad(total, has_aux=True))(states, batch)
     mesh = meshes.make_mesh(mesh_config)
-    resolver = meshes.Resolver(mesh, mesh_config.tables)
+    resolver = meshes.Resolver(mesh, mesh_config.resolved_tables)
     placed = {name: spread(state, resolver) for name, state in states.items()}
     inputs = {
-        name: jax.device_put(a, meshes.batch_sharding(mesh, mesh_config.tables, a.ndim)) for name, a in batch.items()
+        name: jax.device_put(a, meshes.batch_sharding(mesh, mesh_config.resolved_tables, a.ndim))
+        for name, a in batch.items()
     }
-    with meshes.use(mesh, mesh_config.tables):
+    with meshes.use(mesh, mesh_config.resolved_tables):
         found = jax.jit(jax.grad(total, has_aux=True))(placed, inputs)
     largest = max(float(np.abs(leaf).max()) for leaf in jax.tree.leaves(gradient))
     differences = [
@@ -160,10 +161,10 @@ def main(scan, names):
     for name in names:
         mesh_config = MESHES[name]
         mesh = meshes.make_mesh(mesh_config)
-        resolver = meshes.Resolver(mesh, mesh_config.tables)
+        resolver = meshes.Resolver(mesh, mesh_config.resolved_tables)
         placed = spread(state, resolver)
-        inputs = [jax.device_put(a, meshes.batch_sharding(mesh, mesh_config.tables, 2)) for a in arrays]
-        with meshes.use(mesh, mesh_config.tables):
+        inputs = [jax.device_put(a, meshes.batch_sharding(mesh, mesh_config.resolved_tables, 2)) for a in arrays]
+        with meshes.use(mesh, mesh_config.resolved_tables):
             compiled = jax.jit(jax.value_and_grad(loss)).lower(placed, *inputs).compile()
             value, gradient = compiled(placed, *inputs)
         differences = [

@@ -172,7 +172,7 @@ def result(config, execution=PLAIN, mesh_config=None, make=value_and_gradient, c
         (_, logits), gradient = _compiled(make, graphdef)(state, *inputs)
         return np.asarray(logits), [np.asarray(leaf) for leaf in jax.tree.leaves(gradient)]
     mesh = meshes.make_mesh(mesh_config)
-    resolver = meshes.Resolver(mesh, mesh_config.tables)
+    resolver = meshes.Resolver(mesh, mesh_config.resolved_tables)
 
     def place(leaf):
         axes = leaf.get_metadata()["out_sharding"]
@@ -181,8 +181,8 @@ def result(config, execution=PLAIN, mesh_config=None, make=value_and_gradient, c
     placed = jax.tree.map(place, state, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
     split = sum(not leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(placed))
     assert split > len(jax.tree.leaves(placed)) / 3, "hardly a parameter is split: this would compare nothing"
-    inputs = [jax.device_put(array, meshes.batch_sharding(mesh, mesh_config.tables, 2)) for array in inputs]
-    with meshes.use(mesh, mesh_config.tables):
+    inputs = [jax.device_put(array, meshes.batch_sharding(mesh, mesh_config.resolved_tables, 2)) for array in inputs]
+    with meshes.use(mesh, mesh_config.resolved_tables):
         (_, logits), gradient = jax.jit(make(graphdef))(placed, *inputs)
     return np.asarray(logits), [np.asarray(leaf) for leaf in jax.tree.leaves(gradient)]
 

@@ -12,7 +12,7 @@ if importlib.util.find_spec("torch") is None or importlib.util.find_spec("transf
 import transformers
 
 from t5x_style.errors import UserError
-from t5x_style.huggingface import defaults, registry
+from t5x_style.huggingface import defaults, dropout, registry
 from t5x_style.huggingface.matching import difference
 
 pytestmark = pytest.mark.parity
@@ -42,7 +42,9 @@ def test_settings_mean_what_they_mean_to_transformers(name):
             ours = family.from_config(settings)
         except (KeyError, UserError):
             continue  # a size is missing, or does not go with the default of another: told, not guessed
-        assert difference(family.from_config(whole(settings)), ours) is None, left_out
+        theirs = whole(settings)
+        assert difference(family.from_config(theirs), ours) is None, left_out
+        assert dropout.read(theirs) == dropout.read(settings), left_out
         compared += 1
     assert compared > len(published) // 3
 

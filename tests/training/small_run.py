@@ -9,21 +9,17 @@ from pathlib import Path
 import numpy as np
 
 GIN = """
-from __gin__ import dynamic_registration
-from t5x_style.models.presets import llama
-from t5x_style.models.specs import execution
-from t5x_style.training import run
 include 'runs/frame.gin'
 include 'objectives/causal_lm.gin'
-run.TrainRun.model = @llama.llama()
-llama.llama.vocab_size = 128
-llama.llama.embed_dim = 32
-llama.llama.layers = 2
-llama.llama.heads = 4
-llama.llama.kv_heads = 2
-execution.Execution.remat = 'none'
-run.TrainRun.log_every = 1
-run.TrainRun.tensorboard = False
+TrainRun.model = @llama()
+llama.vocab_size = 128
+llama.embed_dim = 32
+llama.layers = 2
+llama.heads = 4
+llama.kv_heads = 2
+Execution.remat = 'none'
+TrainRun.log_every = 1
+TrainRun.tensorboard = False
 TASK = 'toy'
 STEPS = 12
 WARMUP_STEPS = 2

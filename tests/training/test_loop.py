@@ -24,9 +24,9 @@ from tests.training.small_run import arguments
 PROGRAM = Path(__file__).parent / "small_run.py"
 LAYOUTS = {
     "zero3": ["MeshConfig.fsdp=8"],
-    "data": ["MeshConfig.data=8", "MeshConfig.fsdp=1", "zero.stage=0"],
-    "zero1": ["MeshConfig.fsdp=8", "zero.stage=1"],
-    "zero2": ["MeshConfig.fsdp=8", "zero.stage=2"],
+    "data": ["MeshConfig.data=8", "MeshConfig.fsdp=1", "MeshConfig.zero_stage=0"],
+    "zero1": ["MeshConfig.fsdp=8", "MeshConfig.zero_stage=1"],
+    "zero2": ["MeshConfig.fsdp=8", "MeshConfig.zero_stage=2"],
     "data-fsdp-tensor": ["MeshConfig.data=2", "MeshConfig.fsdp=2", "MeshConfig.tensor=2"],
 }
 SLOW = {"data", "zero1"}

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from t5x_style.errors import UserError
-from t5x_style.huggingface import task_heads
+from t5x_style.huggingface import dropout, task_heads
 from t5x_style.huggingface.activations import activation, their_activation
 from t5x_style.huggingface.families.bert import vocabulary_head
 from t5x_style.huggingface.weights.layouts import Flat, Matrix, Table
@@ -32,6 +32,7 @@ def from_config(settings: Mapping[str, Any]) -> parts.EncoderConfig:
     return parts.EncoderConfig(
         vocab_size=settings["vocab_size"],
         embed_dim=width,
+        dropout=dropout.read(settings),
         segments=tuple(parts.LayerGroup(pattern, count, shared=True) for count in repeats),
         final_norm=None,
         tied_embeddings=settings.get("tie_word_embeddings", True),
@@ -71,6 +72,7 @@ def to_config(config: parts.EncoderConfig, kind: str = "albert") -> dict[str, An
     return {
         **task_heads.write(config, *_CLASSES),
         "model_type": kind,
+        **dropout.write(config.dropout, kind),
         "vocab_size": config.vocab_size,
         "embedding_size": config.embed_dim if embedding.dim is None else embedding.dim,
         "hidden_size": config.embed_dim,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from t5x_style.errors import UserError
-from t5x_style.huggingface import task_heads
+from t5x_style.huggingface import dropout, task_heads
 from t5x_style.huggingface.activations import activation, their_activation
 from t5x_style.huggingface.weights.layouts import Flat, Matrix, Table
 from t5x_style.huggingface.weights.weight_map import Rule, WeightMap, layer_norm, layer_rules, one
@@ -52,6 +52,7 @@ def from_config(settings: Mapping[str, Any]) -> parts.EncoderConfig:
     return parts.EncoderConfig(
         vocab_size=settings["vocab_size"],
         embed_dim=width,
+        dropout=dropout.read(settings),
         segments=(parts.LayerGroup((layer,), settings["num_hidden_layers"]),),
         final_norm=None,
         tied_embeddings=settings.get("tie_word_embeddings", True),
@@ -72,6 +73,7 @@ def to_config(config: parts.EncoderConfig, kind: str = "bert") -> dict[str, Any]
     return {
         **task_heads.write(config, *_classes(kind)),
         "model_type": kind,
+        **dropout.write(config.dropout, kind),
         "vocab_size": config.vocab_size,
         "hidden_size": config.embed_dim,
         "num_hidden_layers": len(config.layers),

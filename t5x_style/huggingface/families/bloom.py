@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from t5x_style.huggingface import dropout
 from t5x_style.huggingface.weights.layouts import Flat, Matrix, Table
 from t5x_style.huggingface.weights.weight_map import Rule, WeightMap, fused, layer_norm, layer_rules, one
 from t5x_style.models import specs as parts
@@ -27,6 +28,7 @@ def from_config(settings: Mapping[str, Any]) -> parts.DecoderConfig:
     return parts.DecoderConfig(
         vocab_size=settings["vocab_size"],
         embed_dim=width,
+        dropout=dropout.read(settings),
         segments=(parts.LayerGroup((layer,), settings["n_layer"]),),
         final_norm=norm,
         tied_embeddings=settings.get("tie_word_embeddings", True),
@@ -40,6 +42,7 @@ def to_config(config: parts.DecoderConfig, kind: str = "bloom") -> dict[str, Any
     return {
         "architectures": [MODEL_TYPES[kind]],
         "model_type": kind,
+        **dropout.write(config.dropout, kind),
         "vocab_size": config.vocab_size,
         "hidden_size": config.embed_dim,
         "n_layer": len(config.layers),

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from t5x_style.errors import UserError
+from t5x_style.huggingface import dropout
 from t5x_style.huggingface.weights.layouts import Flat, Matrix, Table
 from t5x_style.huggingface.weights.weight_map import Rule, WeightMap, fused, layer_norm, layer_rules, one
 from t5x_style.models import specs as parts
@@ -68,6 +69,7 @@ def _first_from_config(settings: Mapping[str, Any]) -> parts.DecoderConfig:
     return parts.DecoderConfig(
         vocab_size=settings["vocab_size"],
         embed_dim=width,
+        dropout=dropout.read(settings),
         segments=(parts.LayerGroup((layer,), layers),),
         final_norm=norm,
         tied_embeddings=settings.get("tie_word_embeddings", False),
@@ -97,6 +99,7 @@ def _second_from_config(settings: Mapping[str, Any]) -> parts.DecoderConfig:
     return parts.DecoderConfig(
         vocab_size=settings.get("padded_vocab_size") or settings["vocab_size"],
         embed_dim=width,
+        dropout=dropout.read(settings),
         segments=(parts.LayerGroup((layer,), settings["num_layers"]),),
         final_norm=norm if settings.get("post_layer_norm", True) else None,
         tied_embeddings=settings.get("tie_word_embeddings", False),
@@ -116,6 +119,7 @@ def to_config(config: parts.DecoderConfig, kind: str = "chatglm") -> dict[str, A
     settings: dict[str, Any] = {
         "architectures": [MODEL_TYPES[kind]],
         "model_type": kind,
+        **dropout.write(config.dropout, kind),
         "vocab_size": config.vocab_size,
         "hidden_size": config.embed_dim,
         "num_layers": len(config.layers),

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from t5x_style.errors import UserError
-from t5x_style.huggingface import defaults, rope_parameters
+from t5x_style.huggingface import defaults, dropout, rope_parameters
 from t5x_style.huggingface.activations import activation, their_activation
 from t5x_style.huggingface.families import llama
 from t5x_style.huggingface.layer_types import FULL, SLIDING, layer_types
@@ -51,6 +51,7 @@ def from_config(settings: Mapping[str, Any]) -> parts.DecoderConfig:
     return parts.DecoderConfig(
         vocab_size=settings["vocab_size"],
         embed_dim=settings["hidden_size"],
+        dropout=dropout.read(settings),
         segments=patterned([layer(kind) for kind in kinds(settings, layers)]),
         final_norm=norm,
         tied_embeddings=settings.get("tie_word_embeddings", True),
@@ -100,6 +101,7 @@ def to_config(config: parts.DecoderConfig, kind: str = "gemma3_text") -> dict[st
     return {
         "architectures": [MODEL_TYPES[kind]],
         "model_type": kind,
+        **dropout.write(config.dropout, kind),
         "vocab_size": config.vocab_size,
         "hidden_size": config.embed_dim,
         "intermediate_size": mlp.hidden,

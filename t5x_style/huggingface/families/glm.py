@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from t5x_style.huggingface import defaults, rope_parameters
+from t5x_style.huggingface import defaults, dropout, rope_parameters
 from t5x_style.huggingface.activations import activation, their_activation
 from t5x_style.huggingface.families import llama
 from t5x_style.huggingface.weights.layouts import Flat, Matrix
@@ -45,6 +45,7 @@ def from_config(settings: Mapping[str, Any]) -> parts.DecoderConfig:
     return parts.DecoderConfig(
         vocab_size=settings["vocab_size"],
         embed_dim=width,
+        dropout=dropout.read(settings),
         segments=(parts.LayerGroup((layer,), settings["num_hidden_layers"]),),
         final_norm=norm,
         tied_embeddings=settings.get("tie_word_embeddings", False),
@@ -69,6 +70,7 @@ def to_config(config: parts.DecoderConfig, kind: str = "glm") -> dict[str, Any]:
     return {
         "architectures": [MODEL_TYPES[kind]],
         "model_type": kind,
+        **dropout.write(config.dropout, kind),
         "vocab_size": config.vocab_size,
         "hidden_size": config.embed_dim,
         "intermediate_size": mlp.hidden,

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from t5x_style.errors import UserError
+from t5x_style.huggingface import dropout
 from t5x_style.huggingface.weights.layouts import Flat, Matrix, Table
 from t5x_style.huggingface.weights.weight_map import Rule, WeightMap, fused, layer_norm, layer_rules, one
 from t5x_style.models import specs as parts
@@ -40,6 +41,7 @@ def from_config(settings: Mapping[str, Any]) -> parts.DecoderConfig:
     return parts.DecoderConfig(
         vocab_size=settings["vocab_size"],
         embed_dim=width,
+        dropout=dropout.read(settings, "glm_infilling"),
         segments=(parts.LayerGroup((parts.LayerSpec(attention, mlp, norm),), settings["num_layers"]),),
         final_norm=norm,
         tied_embeddings=True,
@@ -54,6 +56,7 @@ def to_config(config: parts.DecoderConfig, kind: str = "glm") -> dict[str, Any]:
     return {
         "architectures": [MODEL_TYPES[kind]],
         "model_type": kind,
+        **dropout.write(config.dropout, "glm_infilling"),
         "vocab_size": config.vocab_size,
         "hidden_size": config.embed_dim,
         "num_layers": len(config.layers),

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from t5x_style.errors import UserError
+from t5x_style.huggingface import dropout
 from t5x_style.huggingface.families import gpt2
 from t5x_style.huggingface.weights.layouts import Flat, Table
 from t5x_style.huggingface.weights.weight_map import Rule, WeightMap, layer_norm, layer_rules, one
@@ -31,6 +32,7 @@ def from_config(settings: Mapping[str, Any]) -> parts.DecoderConfig:
     return parts.DecoderConfig(
         vocab_size=settings["vocab_size"],
         embed_dim=width,
+        dropout=dropout.read(settings),
         segments=(parts.LayerGroup((layer,), settings["n_layer"]),),
         final_norm=None,
         tied_embeddings=settings.get("tie_word_embeddings", True),
@@ -52,6 +54,7 @@ def to_config(config: parts.DecoderConfig, kind: str = "openai-gpt") -> dict[str
     return {
         "architectures": [MODEL_TYPES[kind]],
         "model_type": kind,
+        **dropout.write(config.dropout, kind),
         "vocab_size": config.vocab_size,
         "n_embd": config.embed_dim,
         "n_layer": len(config.layers),

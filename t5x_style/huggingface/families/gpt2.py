@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from t5x_style.errors import UserError
-from t5x_style.huggingface import defaults
+from t5x_style.huggingface import defaults, dropout
 from t5x_style.huggingface.activations import activation
 from t5x_style.huggingface.weights.layouts import Flat, Matrix, Table
 from t5x_style.huggingface.weights.weight_map import Rule, WeightMap, fused, layer_norm, layer_rules, one
@@ -35,6 +35,7 @@ def from_config(settings: Mapping[str, Any]) -> parts.DecoderConfig:
     return parts.DecoderConfig(
         vocab_size=settings["vocab_size"],
         embed_dim=width,
+        dropout=dropout.read(settings),
         segments=(parts.LayerGroup((layers[0],), len(layers)),)
         if same
         else tuple(parts.LayerGroup((x,)) for x in layers),
@@ -57,6 +58,7 @@ def to_config(config: parts.DecoderConfig, kind: str = "gpt2") -> dict[str, Any]
     return {
         "architectures": [MODEL_TYPES[kind]],
         "model_type": kind,
+        **dropout.write(config.dropout, kind),
         "vocab_size": config.vocab_size,
         "n_embd": config.embed_dim,
         "n_layer": len(config.layers),

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from t5x_style.errors import UserError
-from t5x_style.huggingface import defaults
+from t5x_style.huggingface import defaults, dropout
 from t5x_style.huggingface.activations import activation, their_activation
 from t5x_style.huggingface.families import gpt2
 from t5x_style.huggingface.families.gemma import patterned
@@ -48,6 +48,7 @@ def from_config(settings: Mapping[str, Any]) -> parts.DecoderConfig:
     return parts.DecoderConfig(
         vocab_size=settings["vocab_size"],
         embed_dim=width,
+        dropout=dropout.read(settings),
         segments=patterned([layer(kind) for kind in attention_layers(settings)]),
         final_norm=norm,
         tied_embeddings=settings.get("tie_word_embeddings", True),
@@ -86,6 +87,7 @@ def to_config(config: parts.DecoderConfig, kind: str = "gpt_neo") -> dict[str, A
     shared: dict[str, Any] = {
         "architectures": [MODEL_TYPES[kind]],
         "model_type": kind,
+        **dropout.write(config.dropout, kind),
         "vocab_size": config.vocab_size,
         "activation_function": {"gelu_tanh": "gelu_new"}.get(
             layer.mlp.activation, their_activation(layer.mlp.activation)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from t5x_style.huggingface import defaults, rope_parameters, task_heads
+from t5x_style.huggingface import defaults, dropout, rope_parameters, task_heads
 from t5x_style.huggingface.activations import activation, their_activation
 from t5x_style.huggingface.layer_types import FULL, SLIDING, layer_types
 from t5x_style.huggingface.weights.layouts import Flat, Matrix, Table
@@ -49,6 +49,7 @@ def from_config(settings: Mapping[str, Any]) -> parts.DecoderConfig:
     return parts.DecoderConfig(
         vocab_size=settings["vocab_size"],
         embed_dim=settings["hidden_size"],
+        dropout=dropout.read(settings),
         segments=segments([layer(window) for window in windows(settings, layers)]),
         final_norm=norm,
         tied_embeddings=settings.get("tie_word_embeddings", False),
@@ -100,6 +101,7 @@ def to_config(config: parts.DecoderConfig, kind: str = "llama") -> dict[str, Any
     settings: dict[str, Any] = {
         **task_heads.write(config, MODEL_TYPES[kind].removesuffix("ForCausalLM"), task_heads.DECODER),
         "model_type": kind,
+        **dropout.write(config.dropout, kind),
         "vocab_size": config.vocab_size,
         "hidden_size": config.embed_dim,
         "intermediate_size": mlp.hidden,

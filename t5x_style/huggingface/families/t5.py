@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from t5x_style.errors import UserError
-from t5x_style.huggingface import defaults
+from t5x_style.huggingface import defaults, dropout
 from t5x_style.huggingface.activations import activation, their_activation
 from t5x_style.huggingface.weights.layouts import Flat, Matrix, Table
 from t5x_style.huggingface.weights.weight_map import Rule, WeightMap, layer_rules, one
@@ -55,6 +55,7 @@ def from_config(settings: Mapping[str, Any]) -> parts.EncoderDecoderConfig:
             "segments": (parts.LayerGroup((layer,), layers),),
             "final_norm": norm,
             "relative_bias": bias,
+            "dropout": dropout.read(settings),
         }
 
     layers = settings["num_layers"]
@@ -81,6 +82,7 @@ def to_config(config: parts.EncoderDecoderConfig, kind: str = "t5") -> dict[str,
     return {
         "architectures": [MODEL_TYPES[kind]],
         "model_type": kind,
+        **dropout.write(decoder.dropout, kind),
         "is_encoder_decoder": True,
         "vocab_size": config.vocab_size,
         "d_model": config.embed_dim,

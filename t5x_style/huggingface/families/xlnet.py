@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from t5x_style.errors import UserError
-from t5x_style.huggingface import defaults, task_heads
+from t5x_style.huggingface import defaults, dropout, task_heads
 from t5x_style.huggingface.activations import activation, their_activation
 from t5x_style.huggingface.weights.layouts import Flat, Matrix, Table
 from t5x_style.huggingface.weights.weight_map import Rule, WeightMap, layer_norm, layer_rules, one
@@ -48,6 +48,7 @@ def from_config(settings: Mapping[str, Any]) -> XLNetConfig:
     return XLNetConfig(
         vocab_size=settings["vocab_size"],
         embed_dim=width,
+        dropout=dropout.read(settings),
         segments=(parts.LayerGroup((layer,), settings["n_layer"]),),
         final_norm=None,
         tied_embeddings=settings.get("tie_word_embeddings", True),
@@ -78,6 +79,7 @@ def to_config(config: XLNetConfig, kind: str = "xlnet") -> dict[str, Any]:
     settings = {
         **task_heads.write(config, *_CLASSES),
         "model_type": kind,
+        **dropout.write(config.dropout, kind),
         "vocab_size": config.vocab_size,
         "d_model": config.embed_dim,
         "n_layer": len(config.layers),

@@ -35,15 +35,16 @@ NAMES = (
 NATIVE = "sentencepiece.model"
 
 
-def files_in(folder: str | Path) -> list[Path]:
-    """The tokenizer's files of a Hugging Face folder, in a fixed order; [] where there are none."""
-    return [Path(folder) / name for name in NAMES if (Path(folder) / name).is_file()]
+def files_in(folder: str | Path) -> list[str]:
+    """The tokenizer's files of a Hugging Face folder or its URL, in a fixed order; [] where there are none."""
+    found = files.file_sizes(folder)
+    return [files.join(folder, name) for name in NAMES if name in found]
 
 
 def copy(source: str | Path, target: str | Path) -> list[Path]:
     """Copies a tokenizer's files as they are; returns the copies."""
     Path(target).mkdir(parents=True, exist_ok=True)
-    return [Path(shutil.copyfile(path, Path(target) / path.name)) for path in files_in(source)]
+    return [Path(shutil.copyfile(path, Path(target) / Path(path).name)) for path in files_in(source)]
 
 
 def has_tokenizer(folder: str | Path) -> bool:

@@ -110,19 +110,21 @@ class Reader:
       shapes, dtypes: of every parameter, by path.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, prefix: str = ""):
         """Reads the list of parameters.
 
         Args:
-          folder: MODEL_DIR/checkpoints/<step>/params.
+          folder: MODEL_DIR/checkpoints/<step>/params, or another tree of arrays.
+          prefix: only those whose names begin with it count, by what follows.
 
         Raises:
           UserError: there is no readable checkpoint.
         """
-        self._folder = folder.absolute()
+        self._folder, self._prefix = folder.absolute(), prefix
         try:
             tree = ocp.PyTreeCheckpointHandler().metadata(self._folder).tree
-            leaves = parameters.flat(dict(tree))
+            flat = parameters.flat(dict(tree))
+            leaves = {path.removeprefix(prefix): leaf for path, leaf in flat.items() if path.startswith(prefix)}
             settings = json.loads((self._folder / _METADATA).read_text())
         except (ValueError, KeyError, AttributeError, OSError) as error:
             raise UserError(f"{folder} is no readable checkpoint ({str(error).splitlines()[0]})") from error
@@ -138,7 +140,7 @@ class Reader:
         """
         import tensorstore
 
-        name, base = path.replace("/", "."), str(self._folder)
+        name, base = (self._prefix + path).replace("/", "."), str(self._folder)
         kvstore: dict[str, Any] = {"driver": "file", "path": f"{base}/{name}"}
         if (self._folder / "manifest.ocdbt").exists():
             kvstore = {"driver": "ocdbt", "base": {"driver": "file", "path": f"{base}/"}, "path": f"{name}/"}
@@ -147,6 +149,27 @@ class Reader:
         with _damage_told(source):
             store = tensorstore.open(spec, open=True, context=tensorstore.Context(_CONTEXT)).result()
         return StoredArray(store, source)
+
+
+class Readers:
+    """Several trees of arrays as one: what trained, then what was frozen; the first that has a parameter counts.
+
+    Attributes:
+      shapes, dtypes: as of `Reader`.
+    """
+
+    def __init__(self, places: Sequence[tuple[str, str]]):
+        """Args: (folder, prefix) of each, as `checkpoints.params_folders` gives them. Raises as `Reader`."""
+        self._of: dict[str, Reader] = {}
+        for folder, prefix in places:
+            reader = Reader(Path(folder), prefix)
+            self._of |= {path: reader for path in reader.shapes if path not in self._of}
+        self.shapes = {path: reader.shapes[path] for path, reader in self._of.items()}
+        self.dtypes = {path: reader.dtypes[path] for path, reader in self._of.items()}
+
+    def open(self, path: str) -> StoredArray:
+        """See `Reader.open`."""
+        return self._of[path].open(path)
 
 
 class StoredArray:

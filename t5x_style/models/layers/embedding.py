@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -16,6 +18,38 @@ from t5x_style.models.specs import DtypePolicy, EmbeddingSpec, HeadSpec
 # Logit of a padded id: exp() of it is 0 beside any real logit, and it stays finite in every float format but
 # float16, in which it is clipped to the lowest finite number.
 PADDED_LOGIT = -1e9
+_SPLIT, _WHOLE = ("vocab", "embed"), ("act_vocab", "act_embed")  # the table as a parameter, and for look-ups
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _rows(dtype: jnp.dtype, table_VD: jax.Array, tokens_BL: jax.Array) -> jax.Array:
+    """Rows of the table in `dtype`; their gradients are added up in the table's own, where none is lost.
+
+    In bfloat16 the sum of 256 equal gradients, as a frequent token has them, would not grow any more.
+    """
+    if dtype.itemsize < table_VD.dtype.itemsize:  # Narrow, and still split, before it is gathered from the devices.
+        table_VD = mesh.constrain(table_VD.astype(dtype), _SPLIT, "parameters")
+    # Whole rows before the look-up: rows split over the devices that split the batch cannot be exchanged cheaply.
+    return jnp.take(mesh.constrain(table_VD, _WHOLE), tokens_BL, axis=0).astype(dtype)
+
+
+def _rows_forward(
+    dtype: jnp.dtype, table_VD: jax.Array, tokens_BL: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _rows(dtype, table_VD, tokens_BL), (table_VD, tokens_BL)
+
+
+def _rows_backward(
+    dtype: jnp.dtype, saved: tuple[jax.Array, jax.Array], d_rows_BLD: jax.Array
+) -> tuple[jax.Array, None]:
+    del dtype
+    table_VD, tokens_BL = saved
+    transpose = jax.linear_transpose(lambda table: jnp.take(table, tokens_BL, axis=0), table_VD)
+    (d_table_VD,) = transpose(d_rows_BLD.astype(table_VD.dtype))
+    return mesh.constrain(d_table_VD, _WHOLE), None
+
+
+_rows.defvjp(_rows_forward, _rows_backward)
 
 
 class Embedding(nnx.Module):
@@ -24,13 +58,11 @@ class Embedding(nnx.Module):
     def __init__(self, size: int, embed_dim: int, *, policy: DtypePolicy, rngs: nnx.Rngs, stddev: float):
         self.policy = policy
         table = truncated_normal(rngs.params(), (size, embed_dim), stddev, policy.dtype("params"))
-        self.table = nnx.Param(table, out_sharding=("vocab", "embed"))
+        self.table = nnx.Param(table, out_sharding=_SPLIT)
 
     def __call__(self, tokens_BL: jax.Array) -> jax.Array:
         """[B, L] ids -> [B, L, embed] in the compute dtype; an id beyond the table gives NaN, not a neighbour's row."""
-        # Whole rows before the look-up: rows split over the devices that split the batch cannot be exchanged cheaply.
-        table_VD = mesh.constrain(self.table[...], ("act_vocab", "act_embed"))
-        rows_BLD = jnp.take(table_VD, tokens_BL, axis=0).astype(self.policy.dtype("compute"))
+        rows_BLD = _rows(self.policy.dtype("compute"), self.table[...], tokens_BL)
         return mesh.constrain(rows_BLD, ("act_batch", "act_length", "act_embed"))
 
 

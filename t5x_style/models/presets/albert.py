@@ -1,6 +1,7 @@
 """ALBERT: one layer's weights for all layers, and an embedding of 128 columns (Lan et al. 2020, table 1).
 
-Sizes are those of version 2, whose shapes are version 1's.
+Sizes are those of version 2, whose shapes are version 1's and whose pretraining is without dropout (its released
+configurations; version 1 had 0.1).
 """
 
 from __future__ import annotations

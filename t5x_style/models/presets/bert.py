@@ -35,6 +35,10 @@ SIZES = {
 }
 
 
+# On all layers (Devlin et al. 2019, appendix A.2), and so in the released configurations of RoBERTa and SpanBERT.
+DROPOUT = parts.DropoutSpec(embedding=0.1, residual=0.1, attention=0.1)
+
+
 def bert(
     size: str = "base",
     vocab_size: int | None = None,
@@ -79,7 +83,7 @@ def encoder(
       types: rows of the token types' table. position_offset: rows of the positions' table before position 0.
     """
     norm = parts.NormSpec("layernorm", norm_epsilon)
-    settings: dict[str, Any] = {"init": parts.InitSpec(0.02, depth_scaled=False), **options}
+    settings: dict[str, Any] = {"init": parts.InitSpec(0.02, depth_scaled=False), "dropout": DROPOUT, **options}
     positions = parts.PositionSpec("learned", shape.positions + position_offset, position_offset)
     return parts.EncoderConfig(
         vocab_size=shape.vocab_size if vocab_size is None else vocab_size,

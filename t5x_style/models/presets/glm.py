@@ -48,12 +48,17 @@ GLM4 = {
 GLM4_0414 = {**GLM4, "32b": Shape4(6144, 61, 48, 2, 128, 23040, 151552, qkv_bias=False)}
 
 
+# Of the first GLM's released configurations; GLM-4's have none.
+DROPOUT = parts.DropoutSpec(embedding=0.1, residual=0.1, attention=0.1)
+
+
 def glm(size: str = "335m", vocab_size: int | None = None, **options: Unpack[Options]) -> parts.DecoderConfig:
     """GLM: bidirectional context, then blocks to fill in, two learned positions a token; `size` is one of GLM.
 
     Args:
       vocab_size: None is the published one.
     """
+    options.setdefault("dropout", DROPOUT)
     shape = choose(GLM, size, "glm")
     norm = parts.NormSpec("layernorm", 1e-5)
     layer = parts.LayerSpec(

@@ -24,8 +24,13 @@ SIZES = {
 }
 
 
+# On residuals, embedding and attention weights (section 4.1).
+DROPOUT = parts.DropoutSpec(embedding=0.1, residual=0.1, attention=0.1)
+
+
 def gpt1(size: str = "117m", vocab_size: int | None = None, **options: Unpack[Options]) -> parts.DecoderConfig:
     """GPT-1; `size` is one of SIZES. vocab_size: None is the published one, 40,000 merges and 478 characters."""
+    options.setdefault("dropout", DROPOUT)
     shape = choose(SIZES, size, "gpt1")
     norm = parts.NormSpec("layernorm", 1e-5)
     head_dim = shape.embed_dim // shape.heads

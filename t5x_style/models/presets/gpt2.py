@@ -30,8 +30,13 @@ SIZES = {
 }
 
 
+# Of the released configurations, as GPT-1's; the paper does not speak of it.
+DROPOUT = parts.DropoutSpec(embedding=0.1, residual=0.1, attention=0.1)
+
+
 def gpt2(size: str = "124m", vocab_size: int | None = None, **options: Unpack[Options]) -> parts.DecoderConfig:
     """GPT-2; `size` is one of SIZES. vocab_size: None is the published one."""
+    options.setdefault("dropout", DROPOUT)
     shape = choose(SIZES, size, "gpt2")
     layer = dense_layer(shape.embed_dim, shape.heads, shape.embed_dim // shape.heads)
     segments = (parts.LayerGroup((layer,), shape.layers),)

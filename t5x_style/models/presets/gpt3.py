@@ -48,7 +48,7 @@ GPT_NEO = {
 def gpt3(
     size: str = "125m", vocab_size: int | None = None, window: int | None = None, **options: Unpack[Options]
 ) -> parts.DecoderConfig:
-    """GPT-3; `size` is one of GPT3.
+    """GPT-3; `size` is one of GPT3. No dropout: the paper publishes none.
 
     Args:
       vocab_size: None is the published one.

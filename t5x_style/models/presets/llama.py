@@ -77,6 +77,7 @@ def llama(
     balance_weight: float = 0.01,
     vocab_multiple: int = 128,
     init: parts.InitSpec | None = None,
+    dropout: parts.DropoutSpec = parts.NO_DROPOUT,
 ) -> parts.DecoderConfig:
     """The configuration of a LLaMA-style decoder.
 
@@ -88,6 +89,7 @@ def llama(
       window: positions a query sees, itself included (Mistral); None: all before it.
       experts: the feed-forward block is a mixture of so many, `experts_per_token` at work (Mixtral); None: one block.
         balance_weight: of its load-balance loss.
+      dropout: none was published by any of these families.
 
     Raises:
       UserError: numbers that do not fit together.
@@ -121,6 +123,7 @@ def llama(
         final_norm=norm,
         tied_embeddings=tied_embeddings,
         init=parts.InitSpec() if init is None else init,
+        dropout=dropout,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, TypedDict, TypeVar
 
 from t5x_style.errors import UserError
-from t5x_style.models.specs import InitSpec
+from t5x_style.models.specs import DropoutSpec, InitSpec
 
 Shape = TypeVar("Shape")
 
@@ -16,6 +16,7 @@ class Options(TypedDict, total=False):
 
     vocab_multiple: int
     init: InitSpec
+    dropout: DropoutSpec
 
 
 def choose(table: Mapping[str, Shape], size: str, preset: str) -> Shape:

@@ -38,7 +38,7 @@ def switch(
     capacity_factor: float | None = None,
     **options: Unpack[Options],
 ) -> parts.EncoderDecoderConfig:
-    """Switch Transformer; `size` is one of SIZES.
+    """Switch Transformer; `size` is one of SIZES. No dropout: the paper has it in fine-tuning alone (section 2.4).
 
     Args:
       vocab_size: None is the published one.

@@ -41,8 +41,14 @@ V1_1 = {
 }
 
 
+# Everywhere (section 3.1.1; places: section 2.1). T5 v1.1 and mT5 were
+# pretrained without; the 0.1 of their files is for fine-tuning.
+DROPOUT = parts.DropoutSpec(embedding=0.1, residual=0.1, hidden=0.1, attention=0.1, final=0.1)
+
+
 def t5(size: str = "small", vocab_size: int | None = None, **options: Unpack[Options]) -> parts.EncoderDecoderConfig:
     """T5: plain ReLU feed-forward blocks, a tied head; `size` is one of T5. vocab_size: None is the published one."""
+    options.setdefault("dropout", DROPOUT)
     shape = choose(T5, size, "t5")
     return encoder_decoder(shape, vocab_size, "relu", gated=False, tied=True, options=options)
 

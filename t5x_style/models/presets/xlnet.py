@@ -29,6 +29,10 @@ SIZES = {
 }
 
 
+# Of the released code and configurations; they also drop numbers of the distances' encodings, which is not done here.
+DROPOUT = parts.DropoutSpec(embedding=0.1, residual=0.1, hidden=0.1, attention=0.1, final=0.1)
+
+
 def xlnet(
     size: str = "base",
     vocab_size: int | None = None,
@@ -51,7 +55,7 @@ def xlnet(
       UserError: an unknown size.
     """
     shape = choose(SIZES, size, "xlnet")
-    settings: dict[str, Any] = {"init": parts.InitSpec(0.02, depth_scaled=False), **options}
+    settings: dict[str, Any] = {"init": parts.InitSpec(0.02, depth_scaled=False), "dropout": DROPOUT, **options}
     head_dim = shape.embed_dim // shape.heads
     layer = parts.LayerSpec(
         parts.AttentionSpec(shape.heads, shape.heads, head_dim, causal=False, rope=None),

@@ -9,16 +9,15 @@ from pathlib import Path
 
 import pytest
 
-import beam_pipelines
 from beam_pipelines.web import parquet
 from beam_pipelines.web.document import Document
+from beam_pipelines.web.gin_names import NAMES
 from beam_pipelines.web.recipe import CleanWeb
 from t5x_style import config
 
-WEB = Path(beam_pipelines.__file__).parent / "web"
 PAGE = (Path(__file__).parents[3] / "docs" / "web_quality.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^    python -m (beam_pipelines\.\w+) (.*)$", PAGE, re.MULTILINE)
-BINDINGS = re.findall(r"^    (\w+\.\w+\.\w+ = .*)$", PAGE, re.MULTILINE)
+BINDINGS = re.findall(r"^    ([A-Z]\w+\.\w+ = .*)$", PAGE, re.MULTILINE)
 
 
 def write_documents(path, pattern, count):
@@ -27,12 +26,6 @@ def write_documents(path, pattern, count):
         for number in range(count):
             text = pattern.format(number) * 3
             table.add(parquet.document_row(Document(f"{number:032x}", text, "", "", "", "en", 1.0, "{}")), len(text))
-
-
-def room(name):
-    """The package of a stage's module. Example: "c4" -> "beam_pipelines.web.filters"."""
-    (file,) = WEB.rglob(f"{name}.py")
-    return ".".join(("beam_pipelines.web", *file.relative_to(WEB).parent.parts))
 
 
 @pytest.fixture(scope="module")
@@ -58,15 +51,12 @@ def test_commands_and_bindings(folder, monkeypatch):
     assert json.loads(Path("scored/scores.json").read_text())["stages"][0]["in"] == 60
     stages = sorted({binding.split(" = ")[0].rsplit(".", 1)[0] for binding in BINDINGS})
     assert len(stages) == 3
-    imports = sorted({stage.split(".")[0] for stage in stages} | {"extract", "read_warc", "recipe"})
     recipe = [
-        "from __gin__ import dynamic_registration",
-        *(f"from {room(name)} import {name}" for name in imports),
-        "recipe.CleanWeb.stages = [@read_warc.ReadWarc(), @extract.Extract(),",
+        "CleanWeb.stages = [@ReadWarc(), @Extract(),",
         *(f"    @{stage}()," for stage in stages),
         "]",
         *BINDINGS,
     ]
     Path("recipe.gin").write_text("\n".join(recipe) + "\n")
-    loaded = config.load(CleanWeb, ["recipe.gin"]).root
+    loaded = config.load(CleanWeb, ["recipe.gin"], names=NAMES).root
     assert [stage.name for stage in loaded.stages[2:]] == ["decontaminate", "fasttext_quality", "perplexity"]

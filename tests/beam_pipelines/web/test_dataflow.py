@@ -19,6 +19,7 @@ from beam_pipelines.files import storage
 from beam_pipelines.jobs import runners
 from beam_pipelines.jobs.runners import Runner, split_arguments
 from beam_pipelines.web import pipeline
+from beam_pipelines.web.gin_names import NAMES
 from beam_pipelines.web.recipe import CleanWeb
 from t5x_style import config
 
@@ -54,7 +55,7 @@ class Submitter(Runner):
 def submitted(crawl, tmp_path_factory, runs) -> Submitter:
     """All jobs of the quickstart's recipe, its stages made by gin as the command makes them."""
     bindings = [argument.removeprefix("--gin.") for argument in runs.arguments(crawl, Path()) if "--gin." in argument]
-    recipe = config.load(CleanWeb, ["gin/web/quickstart.gin"], bindings).root
+    recipe = config.load(CleanWeb, ["gin/web/quickstart.gin"], bindings, NAMES).root
     submitter = Submitter()
     submitter.output = tmp_path_factory.mktemp("dataflow")
     with submitter as runner:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from beam_pipelines import clean_web
+from beam_pipelines.web.gin_names import NAMES
 from beam_pipelines.web.recipe import CleanWeb
 from t5x_style import config
 
@@ -14,7 +15,7 @@ RECIPES = sorted(path.stem for path in GIN.glob("*.gin"))
 
 
 def stages(recipe, *bindings):
-    root = config.load(CleanWeb, [str(GIN / f"{recipe}.gin")], list(bindings)).root
+    root = config.load(CleanWeb, [str(GIN / f"{recipe}.gin")], list(bindings), NAMES).root
     return {stage.name: stage for stage in root.stages}
 
 
@@ -24,7 +25,7 @@ def test_what_there_is():
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_heads_say_where_parameters_are_from_and_how_to_run(recipe):
-    head = (GIN / f"{recipe}.gin").read_text(encoding="utf-8").partition("from __gin__")[0]
+    head = (GIN / f"{recipe}.gin").read_text(encoding="utf-8").partition("\n\n")[0]
     for part in ("# Expected:", "# Wall time:", "# Command:"):
         assert part in head
     assert "arXiv" in head or "arxiv" in head or recipe == "quickstart"

@@ -168,11 +168,7 @@ def refusal(capsys, argv: list[str]) -> str:
 
 
 TWO_STAGES = """
-from __gin__ import dynamic_registration
-from beam_pipelines.web import recipe
-from beam_pipelines.web.archives import read_warc
-from beam_pipelines.web.extraction import extract
-recipe.CleanWeb.stages = [@read_warc.ReadWarc(), @extract.Extract()]
+CleanWeb.stages = [@ReadWarc(), @Extract()]
 """
 
 

@@ -27,8 +27,8 @@ class GinModel(NamedTuple):
 def read(path: pathlib.Path) -> GinModel:
     """Reads the header and the bindings as text."""
     text = path.read_text()
-    preset = re.search(r"^run\.TrainRun\.model = @([\w.]+)\(\)", text, re.MULTILINE)
-    assert preset is not None, f"{path} sets no run.TrainRun.model"
+    preset = re.search(r"^TrainRun\.model = @(\w+)\(\)", text, re.MULTILINE)
+    assert preset is not None, f"{path} sets no TrainRun.model"
     size = re.search(rf"^{re.escape(preset[1])}\.size = ['\"](.+)['\"]", text, re.MULTILINE)
     stated = re.search(r"^# Parameters: +([\d,]+)$", text, re.MULTILINE)
     parameters = None if stated is None else int(stated[1].replace(",", ""))

@@ -1,5 +1,7 @@
 """A model file and a run's frame together are a TrainRun, as docs/model_presets.md has it."""
 
+import re
+
 import pytest
 
 from t5x_style import config
@@ -29,9 +31,18 @@ BINDINGS = [
     [("llama2_70b", llama2("70b")), ("gpt3_175b", gpt3("175b")), ("mixtral_tiny", mixtral("tiny"))],
 )
 def test_a_model_file_makes_a_run(name, expected):
-    run = config.load(TrainRun, [f"models/{name}.gin", *FRAME], BINDINGS).root
+    files = [f"models/{name}.gin", *FRAME]
+    run = config.load(TrainRun, files, BINDINGS).root
     assert run.model == expected
-    assert run.policy.compute == ("float32" if "tiny" in name else "bfloat16")
+    assert run.policy.compute == "float32"
+    assert config.load(TrainRun, [*files, "precision/bfloat16.gin"], BINDINGS).root.policy.compute == "bfloat16"
+
+
+def test_large_models_name_their_precision():
+    for path in (config.find_gin_file("models/llama2_7b.gin").parent).glob("*.gin"):
+        text = path.read_text()
+        parameters = int(re.search(r"^# Parameters: +([\d,]+)$", text, re.MULTILINE)[1].replace(",", ""))
+        assert "# Precision:  gin/precision/bfloat16.gin" in text or parameters < 1_000_000_000, path.name
 
 
 def test_options_and_the_vocabulary_are_bindings():
@@ -44,7 +55,7 @@ def test_options_and_the_vocabulary_are_bindings():
     ("binding", "message"),
     [
         ("llama.llama2.size = '8b'", "llama2: size '8b' is not known; choose one of tiny, 7b, 13b, 70b"),
-        ("llama.llama2.dropout = 0.1", "dropout"),
+        ("llama.llama2.depth = 3", "depth"),
     ],
 )
 def test_mistakes_are_one_line(binding, message):

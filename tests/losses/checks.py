@@ -9,6 +9,7 @@ from flax import nnx
 
 from t5x_style.losses.loss import Now
 from t5x_style.models import specs as parts
+from t5x_style.training.step import LossProgram, accumulate
 from tests.models.execution_checks import drawn, layer, stack
 
 VOCAB, LENGTH = 61, 12
@@ -58,11 +59,6 @@ def batch(side, segments, seed=0, weights=(0.0, 1.0, 0.5)):
         f"{side}_positions": (positions * (segments > 0)).astype(np.int32),
         f"{side}_loss_weights": (random.choice(weights, segments.shape) * (segments > 0)).astype(np.float32),
     }
-
-
-def rows(batch, chosen):
-    """Some rows of a batch."""
-    return {name: array[chosen] for name, array in batch.items()}
 
 
 def split(models):
@@ -126,15 +122,25 @@ def assert_equal(found, expected, rtol=2e-5, atol=2e-6):
 
 
 def assert_accumulates(loss, models, batch):
-    """Sums over microbatches of a row, and those of their uneven weights, are those of the whole batch."""
-    run, count = losses_of(loss, models), len(next(iter(batch.values())))
-    whole, parts_ = run(batch), [run(rows(batch, slice(i, i + 1))) for i in range(count)]
-    for name, value in whole[0].losses.items():
-        mean = sum(part[0].losses[name] for part in parts_) / sum(part[1][name] for part in parts_)
-        np.testing.assert_allclose(mean, value / whole[1][name], rtol=1e-6, atol=1e-6, err_msg=name)
-    for name, (value, weight) in whole[0].metrics.items():
-        both = [sum(part[0].metrics[name][i] for part in parts_) for i in (0, 1)]
-        np.testing.assert_allclose(both, (value, weight), rtol=1e-5, atol=1e-5, err_msg=name)
+    """The training step's loss, gradients and metrics over microbatches of a row are those of the whole batch."""
+    graphs, states = split(models)
+
+    def sums(trainable, frozen, microbatch, now):
+        held = {"policy": trainable, **frozen}
+        return loss({name: nnx.merge(graphs[name], held[name]) for name in graphs}, microbatch, now)
+
+    program = LossProgram(loss.weights, sums)
+    step = jax.jit(lambda policy, frozen, batch: accumulate(program, policy, frozen, batch, NOW))
+    frozen = {name: state for name, state in states.items() if name != "policy"}
+    whole, single = (
+        step(states["policy"], frozen, {name: np.expand_dims(array, axis) for name, array in batch.items()})
+        for axis in (0, 1)
+    )
+    np.testing.assert_allclose(single[1], whole[1], rtol=1e-6)
+    for one, other in zip(jax.tree.leaves(single[0]), jax.tree.leaves(whole[0]), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6 * max(float(np.abs(other).max()), 1))
+    for name, pair in whole[3].items():
+        np.testing.assert_allclose(single[3][name], pair, rtol=1e-5, atol=1e-5, err_msg=name)
 
 
 def assert_nothing(loss, models, batch):

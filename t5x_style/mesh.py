@@ -22,7 +22,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import jax
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from t5x_style.errors import UserError
 
@@ -145,16 +145,35 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
       UserError: the sizes do not multiply to the number of devices.
     """
     devices = list(jax.devices() if devices is None else devices)
+    sizes = mesh_sizes(config, len(devices))
+    return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+
+
+def abstract_mesh(config: MeshConfig, devices: int) -> AbstractMesh:
+    """The mesh that so many devices would make, without any.
+
+    Raises:
+      UserError: the sizes do not multiply to the number of devices.
+    """
+    return AbstractMesh(mesh_sizes(config, devices), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def mesh_sizes(config: MeshConfig, devices: int) -> tuple[int, ...]:
+    """The sizes of AXES on so many devices, -1 filled in.
+
+    Raises:
+      UserError: they do not multiply to the number of devices.
+    """
     sizes = list(config.sizes)
     known = math.prod(size for size in sizes if size != -1)
     if -1 in sizes:
-        sizes[sizes.index(-1)] = max(1, len(devices) // known)
-    if math.prod(sizes) != len(devices):
+        sizes[sizes.index(-1)] = max(1, devices // known)
+    if math.prod(sizes) != devices:
         raise UserError(
             f"mesh {dict(zip(AXES, config.sizes))} needs a multiple of {math.prod(sizes)} devices, there are "
-            f"{len(devices)}; change the mesh sizes or the number of devices"
+            f"{devices}; change the mesh sizes or the number of devices"
         )
-    return jax.make_mesh(tuple(sizes), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+    return tuple(sizes)
 
 
 def _tuple(axes: str | tuple[str, ...] | None) -> tuple[str, ...]:
@@ -209,7 +228,7 @@ def resolve(
 class Resolver:
     """Turns logical axes into shardings on one mesh and remembers what stayed whole although a rule wanted it split."""
 
-    mesh: Mesh
+    mesh: Mesh | AbstractMesh
     tables: Tables
     replicated: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
@@ -287,7 +306,7 @@ def batch_sharding(mesh: Mesh, tables: Tables, rank: int, leading: int = 0) -> N
     return NamedSharding(mesh, PartitionSpec(*(None,) * leading, live or None, spread or None))
 
 
-def check_batch(rows: int, mesh: Mesh, tables: Tables, what: str = "batch_size / accumulation") -> None:
+def check_batch(rows: int, mesh: Mesh | AbstractMesh, tables: Tables, what: str = "batch_size / accumulation") -> None:
     """Raises UserError unless `rows` of a microbatch divide over the devices that share the batch; what: to change."""
     sizes = dict(mesh.shape)
     batch = next((axes for name, axes in tables.activations if name == "act_batch"), ())

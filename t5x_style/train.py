@@ -6,17 +6,26 @@ The same command continues an interrupted run from its newest checkpoint. Exit c
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from absl import logging
 
 from t5x_style import command_line, config
-from t5x_style.errors import run_main
+from t5x_style.errors import UserError, run_main
+
+if TYPE_CHECKING:
+    from t5x_style.training.run import TrainRun
 
 
 def _main(argv: Sequence[str]) -> int:
     parser = command_line.parser("t5x_style.train", __doc__)
     config.add_arguments(parser)
+    parser.add_argument("--dry_run", action="store_true", help="show what the run would do, and do nothing")
+    parser.add_argument(
+        "--devices", type=int, help="with --dry_run: for so many devices (default: those of this machine)"
+    )
     parser.add_argument("--coordinator", help="HOST:PORT of process 0 for several processes, or 'auto' (TPU, SLURM)")
     parser.add_argument("--num_processes", type=int, help="how many processes the run has")
     parser.add_argument("--process_id", type=int, help="which of them this is, from 0")
@@ -31,6 +40,11 @@ def _main(argv: Sequence[str]) -> int:
     run: TrainRun = check_run(loaded.root)
 
     from t5x_style.data import open_loader
+
+    if arguments.dry_run:
+        return _describe(run, arguments.devices, open_loader)
+    if arguments.devices is not None:
+        raise UserError("--devices goes with --dry_run; a run takes all devices that there are")
     from t5x_style.training import multihost
     from t5x_style.training.loop import train
 
@@ -42,6 +56,25 @@ def _main(argv: Sequence[str]) -> int:
         f"{name} {last[name]:.4g}" for name in ("loss", "eval_loss", "tokens_per_second") if name in last
     )
     logging.info("%s: %d steps done. %s", run.model_dir, run.steps, summary)
+    return 0
+
+
+def _describe(run: TrainRun, devices: int | None, open_loader: Any) -> int:
+    """Prints the resolved run as a tree."""
+    from t5x_style.training import describe
+
+    if devices is None:
+        import jax
+
+        devices = jax.device_count()
+    elif devices < 1:
+        raise UserError(f"--devices {devices} must be at least 1")
+    loader = open_loader(run.data)
+    try:
+        tree = describe.describe(run, devices, loader.summary())
+    finally:
+        loader.close()
+    sys.stdout.write(describe.rendered(tree) + "\n")
     return 0
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from t5x_style.training.setup import Setup
+from t5x_style.training.setup import Layout
 
 
 def device_bytes(tree: Any) -> int:
@@ -20,19 +20,23 @@ def device_bytes(tree: Any) -> int:
     return total
 
 
-def table(setup: Setup) -> str:
-    """The table as text: MiB a device by part, and the parameters that a rule wanted split but that stay whole."""
-    parts = {
-        "parameters that train": setup.abstract.trainable,
-        "frozen parameters": setup.frozen,
-        "gradients": setup.gradients,
-        "optimizer state": setup.abstract.optimizer,
-        "extras": setup.abstract.extra,
+def parts(layout: Layout) -> dict[str, int]:
+    """Bytes on one device by part, those that are there; activations not."""
+    found = {
+        "parameters that train": device_bytes(layout.abstract.trainable),
+        "frozen parameters": device_bytes(layout.frozen),
+        "gradients": device_bytes(layout.gradients),
+        "optimizer state": device_bytes(layout.abstract.optimizer),
+        "extras": device_bytes(layout.abstract.extra),
     }
-    rows = [(name, device_bytes(tree)) for name, tree in parts.items()]
-    rows = [(name, size) for name, size in rows if size or name == "parameters that train"]
+    return {name: size for name, size in found.items() if size}
+
+
+def table(layout: Layout) -> str:
+    """The table as text: MiB a device by part, and the parameters that a rule wanted split but that stay whole."""
+    rows = [*parts(layout).items()]
     rows.append(("sum without activations", sum(size for _, size in rows)))
     lines = [f"  {name:<24} {size / 2**20:10.1f} MiB a device" for name, size in rows]
-    if setup.resolver.replicated:
-        lines.append(f"  whole on every device, no dimension divides: {', '.join(sorted(setup.resolver.replicated))}")
+    if layout.resolver.replicated:
+        lines.append(f"  whole on every device, no dimension divides: {', '.join(sorted(layout.resolver.replicated))}")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""From a TrainRun to what the loop needs: mesh, shardings, compiled steps; allocates nothing yet."""
+"""From a TrainRun to what the loop needs: shapes, shardings, compiled steps; allocates nothing yet."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 import optax
-from jax.sharding import Mesh
+from jax.sharding import AbstractMesh, Mesh
 
 from t5x_style import mesh as meshes
 from t5x_style.checkpoints import checkpoints, parameters
@@ -22,23 +22,28 @@ Shapes = dict[str, jax.ShapeDtypeStruct]
 
 
 @dataclasses.dataclass
-class Setup:
-    """A run ready to start.
+class Layout:
+    """A run's arrays as shapes, and how they lie on a mesh.
 
     Attributes:
-      mesh: the device mesh. resolver: its sharding tables, and what they could not split.
+      resolver: the mesh, its sharding tables, and what they could not split.
       models: all models of the run by name. optimizer: the optax transformation.
       abstract: ShapeDtypeStructs of the state, with shardings. frozen, gradients: the same, by flat name.
-      train_step, eval_step: compiled at first use.
     """
 
-    mesh: Mesh
     resolver: meshes.Resolver
     models: dict[str, RunModel]
     optimizer: optax.GradientTransformation
     abstract: state.TrainState
     frozen: Shapes
     gradients: Shapes
+
+
+@dataclasses.dataclass
+class Setup(Layout):
+    """A run ready to start: its layout on real devices; train_step, eval_step: compiled at first use."""
+
+    mesh: Mesh
     train_step: Any
     eval_step: Any
 
@@ -54,6 +59,34 @@ def loss_program(run: TrainRun, models: Mapping[str, RunModel]) -> step.LossProg
     return step.LossProgram(run.loss.weights, sums)
 
 
+def lay_out(run: TrainRun, mesh: Mesh | AbstractMesh) -> Layout:
+    """The arrays of a run on a mesh, which may be one without devices; touches none and allocates nothing.
+
+    Raises:
+      UserError: the batches do not fit the mesh, or nothing trains.
+    """
+    tables = run.mesh.resolved_tables
+    meshes.check_batch(run.data.rows, mesh, tables)
+    if run.evaluation is not None:
+        meshes.check_batch(run.evaluation.data.rows, mesh, tables, "the evaluation's batch_size / accumulation")
+    resolver = meshes.Resolver(mesh, tables)
+    # With no mesh in force: nnx.eval_shape would take the logical names for mesh axes there.
+    models = run_models(run)
+    shapes, axes = trainable_shapes(models), axes_of(models)
+    optimizer = run.optimizer.build({name: axes[name] for name in shapes})
+    abstract = jax.eval_shape(lambda: state.fresh(_zeros(shapes), optimizer, run.extras))
+    shardings = state.state_shardings(abstract, optimizer, axes, resolver)
+    frozen = frozen_shapes(models)
+    return Layout(
+        resolver=resolver,
+        models=models,
+        optimizer=optimizer,
+        abstract=checkpoints.with_shardings(abstract, shardings),
+        frozen=checkpoints.with_shardings(frozen, parameters.shardings(frozen, axes, resolver, "parameters")),
+        gradients=checkpoints.with_shardings(shapes, parameters.shardings(shapes, axes, resolver, "gradients")),
+    )
+
+
 def set_up(run: TrainRun) -> Setup:
     """Builds mesh, shardings and steps; compiles nothing and allocates nothing yet.
 
@@ -61,43 +94,27 @@ def set_up(run: TrainRun) -> Setup:
       UserError: mesh and devices, or batch and mesh, do not fit; or nothing trains.
     """
     mesh = meshes.make_mesh(run.mesh)
-    tables = run.mesh.resolved_tables
-    meshes.check_batch(run.data.rows, mesh, tables)
-    if run.evaluation is not None:
-        meshes.check_batch(run.evaluation.data.rows, mesh, tables, "the evaluation's batch_size / accumulation")
-    resolver = meshes.Resolver(mesh, tables)
-    # Outside the mesh: nnx.eval_shape would take the logical names for mesh axes there.
-    models = run_models(run)
-    shapes, axes = trainable_shapes(models), axes_of(models)
-    optimizer = run.optimizer.build({name: axes[name] for name in shapes})
-    with meshes.use(mesh, tables):
-        abstract = jax.eval_shape(lambda: state.fresh(_zeros(shapes), optimizer, run.extras))
-        shardings = state.state_shardings(abstract, optimizer, axes, resolver)
-        gradient_shardings = parameters.shardings(shapes, axes, resolver, "gradients")
-        program = loss_program(run, models)
-        config = step.StepConfig(
-            optimizer,
-            run.optimizer.schedule,
-            run.guard,
-            run.extras,
-            run.seed,
-            step.global_rows(run.data.accumulation, run.data.rows, run.data.open_streams),
-            gradient_shardings if mesh.size > 1 else None,
-        )
-        frozen = frozen_shapes(models)
-        return Setup(
-            mesh=mesh,
-            resolver=resolver,
-            models=models,
-            optimizer=optimizer,
-            abstract=checkpoints.with_shardings(abstract, shardings),
-            frozen=checkpoints.with_shardings(frozen, parameters.shardings(frozen, axes, resolver, "parameters")),
-            gradients=checkpoints.with_shardings(shapes, gradient_shardings),
-            train_step=jax.jit(
-                step.make_train_step(program, config), donate_argnums=0, out_shardings=(shardings, None)
-            ),
-            eval_step=jax.jit(step.make_eval_step(program)),
-        )
+    layout = lay_out(run, mesh)
+
+    def sharding(tree: Any) -> Any:
+        return jax.tree.map(lambda leaf: leaf.sharding, tree)
+
+    program = loss_program(run, layout.models)
+    config = step.StepConfig(
+        layout.optimizer,
+        run.optimizer.schedule,
+        run.guard,
+        run.extras,
+        run.seed,
+        step.global_rows(run.data.accumulation, run.data.rows, run.data.open_streams),
+        sharding(layout.gradients) if mesh.size > 1 else None,
+    )
+    train_step = jax.jit(
+        step.make_train_step(program, config), donate_argnums=0, out_shardings=(sharding(layout.abstract), None)
+    )
+    eval_step = jax.jit(step.make_eval_step(program))
+    parts = {field.name: getattr(layout, field.name) for field in dataclasses.fields(layout)}
+    return Setup(**parts, mesh=mesh, train_step=train_step, eval_step=eval_step)
 
 
 def _zeros(shapes: Shapes) -> state.Arrays:

@@ -10,8 +10,11 @@ import jax
 import numpy as np
 import pytest
 
+from t5x_style.errors import UserError
+from t5x_style.models import abstract
 from t5x_style.models.specs import Execution
 from tests.models import execution_checks as checks
+from tests.models import stream_checks as streams
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Sums in another order; found: at most 6e-6 of logits and 1.5e-5 of gradients, relative to their largest entries.
@@ -71,3 +74,15 @@ def test_8_devices_equal_1():
     for way, (logits, gradients) in findings.items():
         assert logits < LOGITS, way
         assert gradients < GRADIENTS, way
+
+
+@pytest.mark.parametrize("name", [*checks.CONFIGS, *streams.CONFIGS])
+def test_every_kind_of_model_says_how_it_runs(name):
+    execution = Execution(scan=False, remat="dots", loss_chunk=7)
+    model = abstract({**checks.CONFIGS, **streams.CONFIGS}[name], execution=execution)
+    assert model.execution == execution
+
+
+def test_two_streams_have_no_blockwise_attention():
+    with pytest.raises(UserError, match="'blockwise', which XLNet's two streams have not; choose auto or xla"):
+        abstract(streams.CONFIGS["xlnet"], execution=Execution(attention="blockwise"))

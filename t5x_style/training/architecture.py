@@ -49,6 +49,8 @@ def starting_config(path: str, wanted: Any, what: str) -> Any:
     different = matching.difference(found, config)
     if different is not None:
         raise UserError(f"{what} {path!r} holds another model: {different}; configure the same model")
+    if not folders.is_folder(path):  # their tables are padded when they are read
+        _check_table(found, config, f"{what} {path!r}")
     return config
 
 
@@ -82,3 +84,13 @@ def check_same(path: str, wanted: Any) -> None:
     different = matching.difference(found, wanted)
     if different is not None:
         raise UserError(f"{what}: {different}; use another folder or the same model")
+    _check_table(found, wanted, f"MODEL_DIR {path!r}")
+
+
+def _check_table(found: Any, wanted: Any, what: str) -> None:
+    """A checkpoint's table has its own rows of padding, which are no part of what a model computes."""
+    if found.padded_vocab_size != wanted.padded_vocab_size:
+        raise UserError(
+            f"{what} holds a token table of {found.padded_vocab_size} rows, configured are "
+            f"{wanted.padded_vocab_size}; use its vocab_multiple"
+        )

@@ -9,6 +9,7 @@ from t5x_style.errors import UserError
 from t5x_style.models.presets.gpt3 import gpt3
 from t5x_style.models.presets.llama import llama2
 from t5x_style.models.presets.mixtral import mixtral
+from t5x_style.models.specs import DropoutSpec, Execution
 from t5x_style.training.run import TrainRun
 
 FRAME = ["runs/frame.gin", "objectives/causal_lm.gin"]
@@ -49,6 +50,13 @@ def test_options_and_the_vocabulary_are_bindings():
     extra = ["VOCAB_SIZE = 32001", "llama.llama2.vocab_multiple = 64"]
     run = config.load(TrainRun, ["models/llama2_tiny.gin", *FRAME], BINDINGS + extra).root
     assert run.model == llama2("tiny", vocab_size=32001, vocab_multiple=64)
+
+
+def test_dropout_and_execution_are_bindings_of_any_launch():
+    extra = ["llama2.dropout = @DropoutSpec()", "DropoutSpec.residual = 0.1", "Execution.attention = 'xla'"]
+    run = config.load(TrainRun, ["models/llama2_tiny.gin", *FRAME], BINDINGS + extra).root
+    assert run.model == llama2("tiny", dropout=DropoutSpec(residual=0.1))
+    assert run.execution == Execution(attention="xla")
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def _main(argv: Sequence[str]) -> int:
     from t5x_style.training.run import TrainRun
 
     loaded = config.load(TrainRun, arguments.gin_file, bindings)
-    run: TrainRun = check_run(loaded.root)
+    run: TrainRun = check_run(loaded.root, writes=not arguments.dry_run)
 
     from t5x_style.data import open_loader
 

@@ -26,8 +26,11 @@ def resolve(run: TrainRun) -> TrainRun:
     return dataclasses.replace(run, model=architecture.of_folder(run.init_from, "init_from"))
 
 
-def check_run(run: TrainRun) -> TrainRun:
+def check_run(run: TrainRun, writes: bool = True) -> TrainRun:
     """Finds what is wrong with a run before any device work.
+
+    Args:
+      writes: prove that MODEL_DIR can be written, which makes it.
 
     Returns:
       The run with its architecture, see `resolve`.
@@ -36,7 +39,8 @@ def check_run(run: TrainRun) -> TrainRun:
       UserError: the folder cannot be written or holds another model, the tokenizer or the data is missing or does not
         fit the model, or a folder that the run starts from holds no model of the same shape.
     """
-    files.check_writable(run.model_dir, "MODEL_DIR")
+    if writes:
+        files.check_writable(run.model_dir, "MODEL_DIR")
     run = resolve(run)
     assert run.model is not None
     begun = files.exists(files.join(run.model_dir, model_dir.MODEL))

@@ -82,7 +82,7 @@ def _data(run: TrainRun, summary: Mapping[str, Any]) -> Tree:
     sides = ", ".join(f"{side} {length}" for side, length in lengths.items())
     epochs = epochs_by_source(summary, run.steps * data.batch_size * sum(lengths.values()), data.objective.features)
     sources: Tree = {
-        f"{name}: {share:.1%} of the examples, {summary['examples'][name]:,} of them, about {epochs[name]:.2f} epochs": {}
+        f"{name}: {share:.1%} of the examples, {summary['examples'][name]:,} there, about {epochs[name]:.2f} epochs": {}
         for name, share in summary["example_rates"].items()
     }
     return {f"objective: {_short(data.objective)}": {}, f"{rows}, tokens a row: {sides}": {}, "sources": sources}

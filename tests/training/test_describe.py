@@ -30,7 +30,7 @@ def test_a_run_for_eight_devices_is_told_and_nothing_is_done(tmp_path, capsys):
     for line in (
         "policy: Decoder, 39,072 parameters, 34,976 train",
         "trainable: *, !embedding/*",
-        "toy: 100.0% of the examples, 200 of them, about",
+        "toy: 100.0% of the examples, 200 there, about",
         "mesh of 8 devices",
         "fsdp=8",
         "ZeRO stage 3",

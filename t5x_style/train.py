@@ -45,12 +45,13 @@ def _main(argv: Sequence[str]) -> int:
         return _describe(run, arguments.devices, open_loader)
     if arguments.devices is not None:
         raise UserError("--devices goes with --dry_run; a run takes all devices that there are")
-    from t5x_style.training import multihost
+    from t5x_style.training import architecture, multihost
     from t5x_style.training.loop import train
 
     multihost.initialize(arguments.coordinator, arguments.num_processes, arguments.process_id)
     if multihost.is_writer():
-        model_dir.create(run.model_dir, run.model, run.tokenizer, loaded.operative, loaded.full)
+        settings = architecture.kept_settings(run.init_from)
+        model_dir.create(run.model_dir, run.model, run.tokenizer, loaded.operative, loaded.full, settings)
     last = train(run, open_loader)
     summary = ", ".join(
         f"{name} {last[name]:.4g}" for name in ("loss", "eval_loss", "tokens_per_second") if name in last

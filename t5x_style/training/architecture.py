@@ -76,6 +76,16 @@ def with_heads_of(config: Any, other: Any) -> Any:
     return dataclasses.replace(config, **heads)
 
 
+def kept_settings(init_from: Any) -> dict[str, bytes]:
+    """The files that say what a start is at Hugging Face, by name: of its folder, or of a run that started there."""
+    if not isinstance(init_from, str):
+        return {}
+    folder = init_from if folders.is_folder(init_from) else files.join(init_from, model_dir.HUGGINGFACE)
+    names = (folders.CONFIG, folders.GENERATION)
+    held = files.list_names(folder)
+    return {name: files.read_bytes(files.join(folder, name)) for name in names if name in held}
+
+
 def check_same(path: str, wanted: Any) -> None:
     """Raises UserError unless the MODEL_DIR holds a run of this model; initialisation is no part of it."""
     found, what = model_dir.read_config(path), f"MODEL_DIR {path!r} holds a run of another model"

@@ -193,6 +193,8 @@ def test_init_from_a_hugging_face_folder_is_init_from_the_model(folder, eight_de
     assert (eight_devices("from_straight"), eight_devices("from_exported")) == (0, 0)
     assert losses(folder / "from_straight")[0] < losses(folder / "straight")[2]
     np.testing.assert_array_equal(losses(folder / "from_exported"), losses(folder / "from_straight"))
+    kept, given = (folder / "from_exported" / "huggingface", folder / "exported")
+    assert (kept / "config.json").read_bytes() == (given / "config.json").read_bytes()
     capfd.readouterr()
     assert train(folder, "MODEL_DIR='{folder}/x'", "TrainRun.init_from='{folder}/exported'", OTHER) == 2
     assert "holds another model: embed_dim is 64, not 32; configure the same model" in capfd.readouterr().err

@@ -75,7 +75,7 @@ def lay_out(run: TrainRun, mesh: Mesh | AbstractMesh) -> Layout:
     shapes, axes = trainable_shapes(models), axes_of(models)
     optimizer = run.optimizer.build({name: axes[name] for name in shapes})
     abstract = jax.eval_shape(lambda: state.fresh(_zeros(shapes), optimizer, run.extras))
-    shardings = state.state_shardings(abstract, optimizer, axes, resolver)
+    shardings = state.state_shardings(abstract, axes, resolver)
     frozen = frozen_shapes(models)
     return Layout(
         resolver=resolver,

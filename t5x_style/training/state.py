@@ -82,38 +82,34 @@ def float32(arrays: Arrays) -> Arrays:
 
 
 def state_shardings(
-    abstract: TrainState,
-    optimizer: optax.GradientTransformation,
-    axes: Mapping[str, tuple[str | None, ...]],
-    resolver: meshes.Resolver,
+    abstract: TrainState, axes: Mapping[str, tuple[str | None, ...]], resolver: meshes.Resolver
 ) -> TrainState:
-    """A TrainState of NamedShardings: arrays shaped like their parameter follow its table, others are replicated."""
+    """A TrainState of NamedShardings: an array that is named and shaped like a parameter follows the parameter's table.
+
+    In the optimizer's state by the table of optimizers, in extras by that of parameters; all else is replicated.
+    """
     replicated = resolver.replicate()
-    trainable = parameters.shardings(abstract.trainable, dict(axes), resolver, "parameters")
+    tables = {
+        table: parameters.shardings(abstract.trainable, dict(axes), resolver, table)
+        for table in ("parameters", "optimizer")
+    }
 
-    def like(leaf: Any, sharding: jax.sharding.NamedSharding, parameter: jax.ShapeDtypeStruct) -> Any:
-        return sharding if leaf.shape == parameter.shape else replicated
+    def like(table: str) -> Callable[[tuple, Any], Any]:
+        def one(path: tuple, leaf: Any) -> Any:
+            names = (str(getattr(key, "key", "")) for key in reversed(path))
+            name = next((name for name in names if name in abstract.trainable), None)
+            if name is None or abstract.trainable[name].shape != leaf.shape:
+                return replicated
+            return tables[table][name]
 
-    moments = optax.tree.map_params(
-        optimizer,
-        like,
-        abstract.optimizer,
-        parameters.shardings(abstract.trainable, dict(axes), resolver, "optimizer"),
-        abstract.trainable,
-        transform_non_params=lambda _: replicated,
-    )
-
-    def of_extra(path: tuple, leaf: Any) -> Any:
-        name = next((str(getattr(key, "key", "")) for key in reversed(path)), "")
-        found = abstract.trainable.get(name)
-        return trainable[name] if found is not None and found.shape == leaf.shape else replicated
+        return one
 
     return TrainState(
         step=replicated,
-        trainable=trainable,
-        optimizer=moments,
+        trainable=tables["parameters"],
+        optimizer=jax.tree_util.tree_map_with_path(like("optimizer"), abstract.optimizer),
         guard=jax.tree.map(lambda _: replicated, abstract.guard),
-        extra=jax.tree_util.tree_map_with_path(of_extra, abstract.extra),
+        extra=jax.tree_util.tree_map_with_path(like("parameters"), abstract.extra),
     )
 
 
@@ -153,6 +149,3 @@ def _flat(tree: Any, names: list[str]) -> Any:
 
 def _is_by_name(node: Any, names: set[str]) -> bool:
     return isinstance(node, dict) and set(node) == names
-
-
-Initialise = Callable[[], TrainState]

@@ -78,7 +78,7 @@ def _turn_kernels(model: nnx.Module) -> None:
     turned: dict[int, tuple[jax.Array, jax.Array]] = {}  # layers that share an array go on sharing it
     for _, module in list(nnx.iter_modules(model)):
         for name, linear in list(vars(module).items()):
-            if type(linear) is Linear:
+            if type(linear) is Linear and linear.adapter is None:  # with an adapter it stays as it is
                 kernel = linear.kernel.get_value()
                 if id(kernel) not in turned:
                     turned[id(kernel)] = kernel, _flat(kernel, linear.input_rank)

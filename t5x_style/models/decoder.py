@@ -12,12 +12,11 @@ from flax import nnx
 
 from t5x_style.errors import UserError
 from t5x_style.models import heads, randomness
-from t5x_style.models.layers.attention import AttentionFacts
+from t5x_style.models.layers.attention import AttentionFacts, Rotations, rotations
 from t5x_style.models.layers.embedding import Embedding, Head, HeadTransform, InputEmbedding
 from t5x_style.models.layers.linear import Linear
 from t5x_style.models.layers.masks import Sight
 from t5x_style.models.layers.norms import Norm
-from t5x_style.models.layers.positions import rope
 from t5x_style.models.specs import (
     DEFAULT_EXECUTION,
     DecoderConfig,
@@ -120,10 +119,9 @@ class Transformer(nnx.Module):
         x = x if self.final_norm is None else self.final_norm(x)
         return randomness.dropout(x, self.config.dropout.final, "final")
 
-    def rotations(self, positions: jax.Array) -> dict:
-        """Rotary tables of positions [B, L] (or [B, L, 2], see RopeSpec) by (spec, head_dim)."""
-        wanted = {(layer.attention.rope, layer.attention.head_dim) for layer in self.config.layers}
-        return {(spec, dim): rope.tables(positions, spec, dim) for spec, dim in wanted if spec is not None}
+    def rotations(self, positions: jax.Array) -> Rotations:
+        """Rotary tables of positions [B, L] (or [B, L, 2], see RopeSpec) for all layers."""
+        return rotations(positions, self.config.layers)
 
 
 class Decoder(Transformer):

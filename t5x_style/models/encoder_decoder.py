@@ -11,11 +11,10 @@ from flax import nnx
 
 from t5x_style.models import randomness
 from t5x_style.models.decoder import Transformer, check_attention
-from t5x_style.models.layers.attention import AttentionFacts, LayerCache
+from t5x_style.models.layers.attention import AttentionFacts, LayerCache, rotations
 from t5x_style.models.layers.masks import Sight
 from t5x_style.models.layers.moe import Losses
 from t5x_style.models.layers.norms import Norm
-from t5x_style.models.layers.positions import rope
 from t5x_style.models.specs import DEFAULT_EXECUTION, DtypePolicy, EncoderDecoderConfig, Execution
 from t5x_style.models.stack import Trunk, add_losses
 
@@ -49,13 +48,7 @@ class EncoderDecoder(Transformer):
         places = steps[None] if positions is None else positions
         facts = AttentionFacts(
             sight=Sight(steps, steps, segment_ids, segment_ids),
-            rotations={
-                (layer.attention.rope, layer.attention.head_dim): rope.tables(
-                    places, layer.attention.rope, layer.attention.head_dim
-                )
-                for layer in self.architecture.encoder.layers
-                if layer.attention.rope is not None
-            },
+            rotations=rotations(places, self.architecture.encoder.layers),
         )
         with randomness.part("encoder"):
             x_BSD, _, losses = self.encoder_trunk(self.embedding.embed(tokens, places), facts)

@@ -149,7 +149,8 @@ class Trunk(nnx.Module):
         Args:
           crossed: the encoder's keys and values, one pair a layer, for decoding with an encoder.
         """
-        facts = dataclasses.replace(facts, bias=self.relative_bias, attention=self.execution.attention)
+        bias = None if self.relative_bias is None else self.relative_bias.bias()
+        facts = dataclasses.replace(facts, bias=bias, attention=self.execution.attention)
         losses: Losses = {}
         if caches is None:
             first = 0

@@ -27,8 +27,14 @@ class Adapters:
         return ("*/adapter/*",)
 
     def attach(self, model: Any, rngs: nnx.Rngs) -> None:
-        """Sets `Linear.adapter` of the matrices that are adapted; see `matrices`."""
+        """Sets `Linear.adapter` of the matrices that are adapted; see `matrices`. Called by `attach` below."""
         raise NotImplementedError
+
+
+def attach(model: Any, adapters: Adapters, rngs: nnx.Rngs) -> None:
+    """Attaches adapters to a model that has been built; their arrays are laid out with all others, by mesh tables."""
+    with nnx.use_eager_sharding(False):
+        adapters.attach(model, rngs)
 
 
 def matrices(model: Any, patterns: Sequence[str]) -> Iterator[tuple[str, Linear]]:

@@ -19,6 +19,7 @@ from t5x_style.checkpoints import parameters
 from t5x_style.errors import UserError
 from t5x_style.losses.loss import ModelSource
 from t5x_style.models.specs import NO_DROPOUT, DtypePolicy, EncoderDecoderConfig
+from t5x_style.peft.adapters import attach
 from t5x_style.training import architecture, randomness
 from t5x_style.training.patterns import trained_names
 from t5x_style.training.run import TrainRun
@@ -65,7 +66,7 @@ def build(run: TrainRun, name: str, config: Any, policy: DtypePolicy) -> nnx.Mod
     """One model of the run with drawn weights, its adapters attached."""
     model = models.build(config, nnx.Rngs(randomness.key(run.seed, 0, "initialisation")), policy, run.execution)
     if name == POLICY and run.adapters is not None:
-        run.adapters.attach(model, nnx.Rngs(randomness.key(run.seed, 0, "adapters")))
+        attach(model, run.adapters, nnx.Rngs(randomness.key(run.seed, 0, "adapters")))
     return model
 
 

@@ -6,7 +6,7 @@ Array suffixes: B batch, L queries, S keys, D embed, H query heads, G key/value 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 
 import jax
 import jax.numpy as jnp
@@ -18,15 +18,36 @@ from t5x_style.models.layers import blockwise, masks, plain_attention
 from t5x_style.models.layers.linear import Linear
 from t5x_style.models.layers.norms import Norm
 from t5x_style.models.layers.positions import distance_bias, rope
-from t5x_style.models.specs import AttentionSpec, DtypePolicy, RopeSpec
+from t5x_style.models.layers.positions.distance_bias import DistanceBias
+from t5x_style.models.specs import AttentionSpec, DtypePolicy, LayerSpec, RopeSpec
 
 LayerCache = tuple[jax.Array, jax.Array]  # keys and values, each [B, G, S, K]
 Bias = Callable[[jax.Array], jax.Array]  # [G, R, *distances.shape] of int distances
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Rotations:
+    """Rotary tables by (spec, head_dim): a pytree of `tables`, [B or 1, L, ...] each."""
+
+    keys: tuple[tuple[RopeSpec, int], ...] = dataclasses.field(metadata={"static": True})
+    tables: tuple[rope.Tables, ...]
+
+    def __getitem__(self, key: tuple[RopeSpec, int]) -> rope.Tables:
+        return self.tables[self.keys.index(key)]
+
+
+def rotations(positions: jax.Array, layers: Iterable[LayerSpec]) -> Rotations:
+    """The tables of positions [B, L] (or [B, L, 2], see RopeSpec) that the attention of `layers` turns by."""
+    wanted = ((layer.attention.rope, layer.attention.head_dim) for layer in layers)
+    keys = tuple(dict.fromkeys((spec, dim) for spec, dim in wanted if spec is not None))
+    return Rotations(keys, tuple(rope.tables(positions, spec, dim) for spec, dim in keys))
+
+
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class AttentionFacts:
-    """What all layers of one forward pass share.
+    """What all layers of one forward pass share: a pytree of arrays, which can be cut by rows.
 
     Attributes:
       sight: makes the masks. rotations: rotary tables by (spec, head_dim).
@@ -39,12 +60,24 @@ class AttentionFacts:
     """
 
     sight: masks.Sight
-    rotations: Mapping[tuple[RopeSpec, int], rope.Tables]
-    bias: Callable[[jax.Array], jax.Array] | None = None
+    rotations: Rotations
+    bias: DistanceBias | None = None
     cache_index: jax.Array | None = None
     encoder_BSD: jax.Array | None = None
     cross_sight: masks.Sight | None = None
-    attention: str = "auto"
+    attention: str = dataclasses.field(default="auto", metadata={"static": True})
+
+    def of_rows(self, rows: slice) -> AttentionFacts:
+        """Those of some rows of the batch, such as one microbatch of a pipeline. Not with a cache."""
+        assert self.cache_index is None, "a cache is cut by its owner"
+        tables = jax.tree.map(lambda table: table if table.shape[0] == 1 else table[rows], self.rotations.tables)
+        return dataclasses.replace(
+            self,
+            sight=self.sight.of_rows(rows),
+            rotations=dataclasses.replace(self.rotations, tables=tables),
+            encoder_BSD=None if self.encoder_BSD is None else self.encoder_BSD[rows],
+            cross_sight=None if self.cross_sight is None else self.cross_sight.of_rows(rows),
+        )
 
 
 class Attention(nnx.Module):

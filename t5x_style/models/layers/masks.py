@@ -17,6 +17,7 @@ import dataclasses
 import jax
 
 
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Sight:
     """What a mask is made from; S is L, or the slots of a cache.
@@ -33,6 +34,12 @@ class Sight:
     key_segments: jax.Array | None = None
     query_prefix: jax.Array | None = None
     key_prefix: jax.Array | None = None
+
+    def of_rows(self, rows: slice) -> Sight:
+        """That of some rows of the batch."""
+        per_row = ("query_segments", "key_segments", "query_prefix", "key_prefix")
+        held = {name: getattr(self, name) for name in per_row}
+        return dataclasses.replace(self, **{n: None if array is None else array[rows] for n, array in held.items()})
 
 
 def visible(sight: Sight, *, causal: bool, window: int | None) -> jax.Array | None:

@@ -26,6 +26,7 @@ from t5x_style.models.specs import NO_DROPOUT, AttentionSpec, DropoutSpec, Dtype
 Streams = tuple[jax.Array, jax.Array | None]  # content [B, L, D], query [B, P, D]; None without predicted positions
 
 
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TwoStreamFacts:
     """What all layers of one forward pass share.
@@ -45,6 +46,15 @@ class TwoStreamFacts:
     encodings: jax.Array
     other_type: jax.Array | None
     target_mapping: jax.Array | None
+
+    def of_rows(self, rows: slice) -> TwoStreamFacts:
+        """Those of some rows of the batch."""
+
+        def cut(array: jax.Array | None) -> jax.Array | None:
+            return array if array is None or array.shape[0] == 1 else array[rows]
+
+        per_row = ("content_mask", "query_mask", "document_mask", "other_type", "target_mapping")
+        return dataclasses.replace(self, **{name: cut(getattr(self, name)) for name in per_row})
 
 
 def distance_encodings(queries: int, keys: int, dim: int, *, causal: bool, clamp: int | None) -> jax.Array:

@@ -7,6 +7,7 @@ distances -1 .. 2, and query 1 takes the entries of distances -1, 0, 1.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import jax
@@ -54,6 +55,19 @@ def bucket_of(distances: jax.Array, spec: RelativeBiasSpec) -> jax.Array:
     return first + jnp.where(distances < exact, distances, far)
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class DistanceBias:
+    """A table [buckets, heads] by distance."""
+
+    table: jax.Array
+    spec: RelativeBiasSpec = dataclasses.field(metadata={"static": True})
+
+    def __call__(self, distances: jax.Array) -> jax.Array:
+        """[heads, distances] of int distances."""
+        return self.table[bucket_of(distances, self.spec)].T
+
+
 class RelativeBias(nnx.Module):
     """T5's table [buckets, heads], shared by all layers of a trunk."""
 
@@ -62,6 +76,6 @@ class RelativeBias(nnx.Module):
         table = truncated_normal(rngs.params(), (spec.buckets, heads), stddev, policy.dtype("params"))
         self.table = nnx.Param(table, out_sharding=(None, "heads"))
 
-    def __call__(self, distances: jax.Array) -> jax.Array:
-        """[heads, distances]."""
-        return self.table[...][bucket_of(distances, self.spec)].T
+    def bias(self) -> DistanceBias:
+        """What all layers share."""
+        return DistanceBias(self.table[...], self.spec)

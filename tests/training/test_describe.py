@@ -47,6 +47,10 @@ def test_a_run_for_eight_devices_is_told_and_nothing_is_done(tmp_path, capsys):
         (("--devices=3",), "does not divide over 3 devices"),
         (("--devices=0",), "--devices 0 must be at least 1"),
         (("--devices=2", "MeshConfig.tensor=4"), "needs a multiple of 4 devices"),
+        (
+            ("--devices=8", "eval/DataConfig.batch_size=12"),
+            "make the evaluation's batch_size / accumulation a multiple",
+        ),
     ],
 )
 def test_mistakes(tmp_path, flags, message, capfd):

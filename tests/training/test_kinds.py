@@ -13,6 +13,7 @@ import t5x_style
 from t5x_style import model_dir
 from t5x_style.checkpoints import checkpoints
 from t5x_style.errors import UserError
+from t5x_style.huggingface.export_model import export_model
 from t5x_style.losses.cross_entropy import CrossEntropy
 from t5x_style.losses.distillation import Distillation
 from t5x_style.losses.dpo import DPO
@@ -20,7 +21,7 @@ from t5x_style.losses.loss import ModelSource
 from t5x_style.losses.task_heads import TaskHeads
 from t5x_style.models import Execution, abstract
 from t5x_style.models.presets import bert, llama, t5
-from t5x_style.models.specs import TaskHeadSpec
+from t5x_style.models.specs import DtypePolicy, TaskHeadSpec
 from t5x_style.training import check_run, metrics, start
 from t5x_style.training.extras import Ema
 from t5x_style.training.loop import train
@@ -43,7 +44,7 @@ def run_of(folder, batch, **settings):
     return TrainRun(model_dir=str(folder), data=data(batch), **{**shared, **settings})
 
 
-def trained(run, batch):
+def trained(run, batch, source=Source):
     """Runs it as the launcher does, but for the tokenizer; returns the losses of its steps."""
     run = check_run.resolve(run)
     check_run.check_sources(run)
@@ -51,7 +52,7 @@ def trained(run, batch):
     files.mkdir(parents=True, exist_ok=True)
     (files / "tokenizer").mkdir(exist_ok=True)
     model_dir.create(run.model_dir, run.model, OLD / "tokenizer" / "sentencepiece.model", "", "")
-    train(run, lambda config, rows: Source([batch]))
+    train(run, lambda config, rows: source([batch]))
     return [row["loss"] for row in metrics.read(run.model_dir) if row["kind"] == "train"]
 
 
@@ -232,7 +233,7 @@ def test_parts_from_different_folders(tmp_path):
     assert not np.array_equal(found.embedding.table[...], t5x_style.load_model(OLD).model.embedding.table[...])
 
 
-def test_a_run_takes_the_architecture_of_its_start_and_evaluates_an_average(tmp_path):
+def test_a_run_takes_the_architecture_of_its_start_and_evaluates_an_average(tmp_path, caplog):
     batch = packed(128)
     run = run_of(tmp_path, batch, init_from=str(OLD), extras={"ema": Ema(0.999, warmup=False)}, steps=2)
     held = Evaluation(data(batch, repeat=False, shuffle=False), every=1, average="ema")
@@ -241,9 +242,40 @@ def test_a_run_takes_the_architecture_of_its_start_and_evaluates_an_average(tmp_
     rows = [row for row in metrics.read(tmp_path) if row["kind"] == "eval"]
     assert abs(rows[1]["loss"] - rows[0]["loss"]) < 0.02  # the average hardly moves
     (tmp_path / "checkpoints" / "2" / "extra_ema").rename(tmp_path / "gone")  # as if it had not been kept before
-    trained(dataclasses.replace(run, steps=3), batch)
+    caplog.set_level("INFO", "absl")
+    trained(dataclasses.replace(run, steps=3, execution=dataclasses.replace(UNROLLED, loss_chunk=8)), batch)
+    assert "Execution.loss_chunk was 4096, is now 8" in caplog.text
+    assert "no extra 'ema': it starts from the restored parameters" in caplog.text
+    export_model(tmp_path, tmp_path / "exported", average="ema")
+    average = t5x_style.load_model(tmp_path, average="ema").model
+    found = t5x_style.load_model(tmp_path / "exported").model
+    np.testing.assert_array_equal(found.embedding.table[...][:128], average.embedding.table[...][:128])
+    assert not np.array_equal(average.embedding.table[...], t5x_style.load_model(tmp_path).model.embedding.table[...])
     with pytest.raises(UserError, match="keeps no average 'other'; it has ema"):
         t5x_style.load_model(tmp_path, average="other")
+
+
+class Rounds(Source):
+    """Makes batches of what it is given, in rounds of two steps, as rollouts would."""
+
+    def next(self, state, frozen):
+        assert int(state.step) == self.given
+        assert "policy/embedding/table" in state.trainable
+        assert {name.split("/")[0] for name in frozen} == {"reference"}
+        return next(self)
+
+    @property
+    def at_boundary(self):
+        return self.given % 2 == 0
+
+
+def test_a_source_that_samples_sees_the_model_and_is_saved_between_its_rounds(tmp_path):
+    batch = pairs()
+    run = run_of(tmp_path, batch, loss=DPO(), init_from=str(OLD), steps=5, checkpoint_every=1, keep_checkpoints=9)
+    losses = trained(run, batch, Rounds)
+    assert checkpoints.steps(tmp_path) == [2, 4, 5]
+    shutil.rmtree(tmp_path / "checkpoints" / "5")
+    assert trained(run, batch, Rounds) == losses
 
 
 @pytest.mark.parametrize(
@@ -252,6 +284,8 @@ def test_a_run_takes_the_architecture_of_its_start_and_evaluates_an_average(tmp_
         ({"trainable": ("trnk/*",)}, "'trnk/\\*' matches no parameter"),
         ({"trainable": ()}, "nothing trains"),
         ({"model": None}, "TrainRun.model is not set"),
+        ({"policy": DtypePolicy(compute="float16")}, "compute in float16 needs its gradients scaled"),
+        ({"extras": {"the ema": Ema()}}, "'the ema' must be an identifier"),
         ({"evaluation": "other"}, "Evaluation.average is 'other'"),
     ],
 )

@@ -17,7 +17,22 @@ from t5x_style.training.schedules import Schedule
 
 
 @dataclasses.dataclass(frozen=True)
-class AdamW:
+class Optimizer:
+    """The base of all optimizers; one of your own is a frozen dataclass with `build`.
+
+    Attributes:
+      schedule: learning rate by step, which the metrics report.
+    """
+
+    schedule: Schedule
+
+    def build(self, axes: Any) -> optax.GradientTransformation:
+        """The optax transformation of float32 arrays with the logical axes `axes` (name -> tuple of names)."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True)
+class AdamW(Optimizer):
     """AdamW (Loshchilov and Hutter 2019); defaults of LLaMA, section 2.3.
 
     Attributes:
@@ -26,7 +41,6 @@ class AdamW:
       clip_norm: global gradient norm is clipped to it; None switches clipping off.
     """
 
-    schedule: Schedule
     beta1: float = 0.9
     beta2: float = 0.95
     epsilon: float = 1e-8
@@ -47,10 +61,9 @@ class AdamW:
 
 
 @dataclasses.dataclass(frozen=True)
-class Lion:
+class Lion(Optimizer):
     """Lion (Chen et al. 2023, algorithm 2): sign of an interpolated momentum, one moment only."""
 
-    schedule: Schedule
     beta1: float = 0.9
     beta2: float = 0.99
     weight_decay: float = 1.0
@@ -69,10 +82,7 @@ class Lion:
         )
 
 
-Optimizer = AdamW | Lion
-
-
-def _check(optimizer: Optimizer) -> None:
+def _check(optimizer: AdamW | Lion) -> None:
     name = type(optimizer).__name__
     for field in ("beta1", "beta2"):
         if not 0 <= getattr(optimizer, field) < 1:

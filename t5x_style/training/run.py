@@ -16,7 +16,7 @@ from t5x_style.peft.adapters import Adapters
 from t5x_style.training.extras import Extra
 from t5x_style.training.fields import check_fields
 from t5x_style.training.guard import GuardConfig
-from t5x_style.training.optimizers import AdamW, Lion
+from t5x_style.training.optimizers import Optimizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +74,7 @@ class TrainRun:
     model_dir: str
     data: DataConfig
     tokenizer: str
-    optimizer: AdamW | Lion
+    optimizer: Optimizer
     steps: int
     model: DecoderConfig | EncoderConfig | EncoderDecoderConfig | RecurrentConfig | None = None
     policy: DtypePolicy = DtypePolicy()

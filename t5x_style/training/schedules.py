@@ -24,7 +24,16 @@ def _warm(step: ArrayLike, warmup_steps: int) -> jnp.ndarray:
 
 
 @dataclasses.dataclass(frozen=True)
-class Constant:
+class Schedule:
+    """The base of all schedules; one of your own is a frozen dataclass with `__call__`."""
+
+    def __call__(self, step: ArrayLike) -> jnp.ndarray:
+        """The learning rate at `step`, float32."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True)
+class Constant(Schedule):
     """`peak` after the warm-up (T0, T5 fine-tuning: 1e-3 without warm-up)."""
 
     peak: float
@@ -38,7 +47,7 @@ class Constant:
 
 
 @dataclasses.dataclass(frozen=True)
-class Cosine:
+class Cosine(Schedule):
     """Half a cosine from `peak` to `final_fraction * peak` at `steps` (LLaMA, section 2.3: to 10%)."""
 
     peak: float
@@ -59,7 +68,7 @@ class Cosine:
 
 
 @dataclasses.dataclass(frozen=True)
-class Linear:
+class Linear(Schedule):
     """A straight line from `peak` to `final_fraction * peak` at `steps`."""
 
     peak: float
@@ -79,7 +88,7 @@ class Linear:
 
 
 @dataclasses.dataclass(frozen=True)
-class InverseSqrt:
+class InverseSqrt(Schedule):
     """peak * sqrt(warmup_steps / step) after the warm-up (Vaswani et al. 2017, section 5.3; T5: 10,000 steps)."""
 
     peak: float
@@ -93,6 +102,3 @@ class InverseSqrt:
     def __call__(self, step: ArrayLike) -> jnp.ndarray:
         late = jnp.maximum(jnp.asarray(step, jnp.float32), self.warmup_steps)
         return self.peak * _warm(step, self.warmup_steps) * jnp.sqrt(self.warmup_steps / late)
-
-
-Schedule = Constant | Cosine | Linear | InverseSqrt

@@ -18,7 +18,8 @@ from t5x_style.errors import UserError
 from t5x_style.losses.loss import Loss
 from t5x_style.peft.adapters import Adapters
 from t5x_style.training.extras import Extra
-from t5x_style.training.optimizers import AdamW
+from t5x_style.training.optimizers import AdamW, Optimizer
+from t5x_style.training.schedules import Schedule
 
 
 @pytest.mark.parametrize("names", [config.NAMES, gin_names.NAMES], ids=["t5x_style", "beam_pipelines"])
@@ -44,7 +45,7 @@ def test_every_part_of_a_kind_that_a_run_takes_has_a_name():
                 found.add(f"{kind.__module__}.{kind.__qualname__}")
             visit(kind)
 
-    for base in (Loss, Extra, Adapters, objectives.Objective):
+    for base in (Loss, Extra, Adapters, Optimizer, Schedule, objectives.Objective):
         visit(base)
     assert found <= set(config.NAMES.values())
 

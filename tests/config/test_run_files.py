@@ -189,8 +189,8 @@ def test_a_file_of_the_project_that_is_named_must_be_used_up(monkeypatch, write)
         ("train/DataConfig.rates = {'a': 'b'}", "DataConfig.rates is {'a': 'b'}, must be dict[str, float] | None ("),
         ("llama2.size = 7", "llama2.size is 7, must be str ("),
         ("llama2.vocab_multiple = 'x'", "llama2.vocab_multiple is 'x', must be int ("),
-        ("TrainRun.optimizer = @Cosine()", "TrainRun.optimizer is @Cosine(), must be AdamW | Lion ("),
-        ("TrainRun.optimizer = @Lion", "TrainRun.optimizer is @Lion, must be AdamW | Lion ("),
+        ("TrainRun.optimizer = @Cosine()", "TrainRun.optimizer is @Cosine(), must be Optimizer ("),
+        ("TrainRun.optimizer = @Lion", "TrainRun.optimizer is @Lion, must be Optimizer ("),
         ("OPTIMIZER = @Lion\nTrainRun.optimizer = %OPTIMIZER", "run.gin:16); did you mean @Lion()?"),
         ("TrainRun.seed = @Lion()", "TrainRun.seed is @Lion(), must be int ("),
         ("A = %B\nB = %A\nTrainRun.seed = %A", "A -> B -> A is a circle ("),
@@ -230,7 +230,7 @@ def test_the_operative_configuration_is_a_run_file_by_itself(tmp_path, extra):
 
 def test_the_recipe_of_the_documentation_loads(write):
     page = (GIN.parent / "docs" / "training.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"```gin\n(.*?)```", page, re.DOTALL)
+    block = re.search(r"```gin\n(.*?)```", page, re.DOTALL)[1]  # the first: "A run file is a recipe"
     run = config.load(TrainRun, [write(block)]).root
     assert run.model == llama2("7b")
     assert run.optimizer == Lion(Cosine(3e-5, 100_000, 2000), weight_decay=0.5)

@@ -30,7 +30,7 @@ from t5x_style.models.layers.activations import ACTIVATIONS
 from t5x_style.models.layers.linear import ExpertLinear, Linear, Product
 from t5x_style.models.specs import DtypePolicy, MoeSpec
 
-Losses = dict[str, jax.Array]  # scalars, summed over layers
+Losses = dict[str, jax.Array]  # [B] each, summed over layers: a row's own, 0 where it holds padding alone
 LOSS_NAMES = ("moe_balance", "moe_z", "moe_dropped")
 
 
@@ -77,19 +77,22 @@ class Moe(nnx.Module):
 
         Args:
           segments_BL: documents, 0 on padding, which takes no room and no part in the losses. None: one document.
+
+        Returns:
+          (hidden, losses [B]: of every row's own tokens, whatever other rows hold).
         """
         spec = self.spec
         logits_BLE = self.router(x_BLD)
         chosen = choose(logits_BLE, spec)
         segments_BL = jnp.ones(x_BLD.shape[:2], jnp.int32) if segments_BL is None else segments_BL
         counted_BL = (segments_BL != 0).astype(jnp.float32)
-        dropped = jnp.zeros((), jnp.float32)
+        dropped_B = jnp.zeros(x_BLD.shape[:1], jnp.float32)
         if spec.mode == "dropless":
             y_BLD = self._grouped(x_BLD, chosen)
         else:
             wants = wanted(chosen, counted_BL, spec.experts)
             taken = fitting_documents(wants, segments_BL, spec) if spec.per_document else fitting_rows(wants, spec)
-            dropped = 1 - jnp.sum(taken) / jnp.maximum(jnp.sum(wants), 1)
+            dropped_B = _row_mean(wants - taken, wants)
             if spec.per_document:
                 kept_BLK = jnp.sum(taken, axis=-1).transpose(0, 2, 1)
                 y_BLD = self._grouped(x_BLD, chosen._replace(weights=chosen.weights * kept_BLK))
@@ -98,8 +101,9 @@ class Moe(nnx.Module):
         losses = {
             "moe_balance": spec.balance_weight * balance_loss(chosen, counted_BL),
             "moe_z": spec.z_weight * z_loss(logits_BLE, counted_BL),
-            "moe_dropped": dropped,
+            "moe_dropped": dropped_B,
         }
+        losses = {name: mesh.constrain(loss_B, ("act_batch",)) for name, loss_B in losses.items()}
         return mesh.constrain(y_BLD, ("act_batch", "act_length", "act_embed")), losses
 
     def _experts(self, x: jax.Array, product: Product) -> jax.Array:
@@ -188,19 +192,27 @@ def fitting_documents(wants_BKLE: jax.Array, segments_BL: jax.Array, spec: MoeSp
 
 
 def balance_loss(chosen: Choices, counted_BL: jax.Array) -> jax.Array:
-    """E * sum over experts of (share of choices) * (mean probability): 1 when even (Fedus et al. 2022, equation 4).
+    """[B]: E * sum over experts of (share of choices) * (mean probability); 1 when even.
 
-    With several choices a token all of them count, divided by their number.
+    Fedus et al. 2022, equation 4. With several choices a token all of them count, divided by their number. Shares and
+    means are over the counted tokens of one row, so that no other row changes them; the paper's and transformers' are
+    over the whole batch.
     """
     experts = chosen.probabilities.shape[-1]
-    total = jnp.maximum(jnp.sum(counted_BL), 1)
+    total_B = jnp.maximum(jnp.sum(counted_BL, axis=1), 1)
     picks = jnp.mean(jax.nn.one_hot(chosen.experts, experts), axis=2)  # [B, L, E]
-    share = jnp.einsum("BLE,BL->E", picks, counted_BL) / total
-    mean = jnp.einsum("BLE,BL->E", chosen.probabilities, counted_BL) / total
-    return experts * jnp.sum(share * mean)
+    share_BE = jnp.einsum("BLE,BL->BE", picks, counted_BL) / total_B[:, None]
+    mean_BE = jnp.einsum("BLE,BL->BE", chosen.probabilities, counted_BL) / total_B[:, None]
+    return experts * jnp.sum(share_BE * mean_BE, axis=-1)
 
 
 def z_loss(logits_BLE: jax.Array, counted_BL: jax.Array) -> jax.Array:
-    """Mean square of the router's log-normalizer (Zoph et al. 2022, equation 5)."""
+    """[B]: mean square of the router's log-normalizer over the counted tokens (Zoph et al. 2022, equation 5)."""
     normalizer = jax.nn.logsumexp(logits_BLE.astype(jnp.float32), axis=-1)
-    return jnp.sum(jnp.square(normalizer) * counted_BL) / jnp.maximum(jnp.sum(counted_BL), 1)
+    return _row_mean(jnp.square(normalizer) * counted_BL, counted_BL)
+
+
+def _row_mean(values: jax.Array, weights: jax.Array) -> jax.Array:
+    """[B, ...], [B, ...] -> [B]: sum of values over sum of weights (whole numbers), 0 where no weight is."""
+    axes = tuple(range(1, values.ndim))
+    return jnp.sum(values, axes) / jnp.maximum(jnp.sum(weights, axes), 1)

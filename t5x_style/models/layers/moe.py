@@ -19,7 +19,7 @@ C room of an expert in one row, S as L: the tokens that stand before.
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -106,24 +106,42 @@ class Moe(nnx.Module):
         losses = {name: mesh.constrain(loss_B, ("act_batch",)) for name, loss_B in losses.items()}
         return mesh.constrain(y_BLD, ("act_batch", "act_length", "act_embed")), losses
 
-    def _experts(self, x: jax.Array, product: Product) -> jax.Array:
-        """The experts' feed-forward; `product(x, kernels)` multiplies every token by its expert's matrix."""
-        activation = ACTIVATIONS[self.spec.mlp.activation]
-        up = self.up(x, product)
-        hidden = activation(up) if self.gate is None else activation(self.gate(x, product)) * up
-        return self.down(hidden, product)
+    def _experts(self) -> dict[str, ExpertLinear]:
+        """The matrices by name; without "gate" where the feed-forward has none."""
+        parts = {"gate": self.gate, "up": self.up, "down": self.down}
+        return {name: part for name, part in parts.items() if part is not None}
 
     def _grouped(self, x_BLD: jax.Array, chosen: Choices) -> jax.Array:
-        """Tokens sorted by expert, one grouped product a matrix, sorted back."""
-        width, k = x_BLD.shape[-1], self.spec.top_k
-        expert_of = chosen.experts.reshape(-1)  # [T * K]
-        order = jnp.argsort(expert_of, stable=True)
-        sizes = jnp.bincount(expert_of, length=self.spec.experts)
-        sorted_x = x_BLD.reshape(-1, width)[order // k]
-        sorted_y = self._experts(sorted_x, lambda x, kernels: jax.lax.ragged_dot(x, kernels, sizes))
-        y_TKD = sorted_y[jnp.argsort(order)].reshape(-1, k, width)
-        weights_TK = chosen.weights.reshape(-1, k).astype(y_TKD.dtype)
-        return jnp.einsum("TKD,TK->TD", y_TKD, weights_TK).reshape(x_BLD.shape)
+        """Tokens sorted by expert, one grouped product a matrix, sorted back; each device groups its own tokens.
+
+        Sorting mixes all tokens, so that XLA alone would gather them and every device would compute them all. Over the
+        mesh axes that split the tokens the matrices are gathered once (those of `expert` included), and their gradient
+        is added up once; how `tensor` splits the hidden size stays XLA's matter.
+        """
+        graphdef, state = nnx.split(self._experts())
+
+        def local(state: Any, x_BLD: jax.Array, experts_BLK: jax.Array, weights_BLK: jax.Array) -> jax.Array:
+            width, k = x_BLD.shape[-1], self.spec.top_k
+            expert_of = experts_BLK.reshape(-1)  # [T * K]
+            order = jnp.argsort(expert_of, stable=True)
+            sizes = jnp.bincount(expert_of, length=self.spec.experts)
+            sorted_x = x_BLD.reshape(-1, width)[order // k]
+            experts = nnx.merge(graphdef, state)
+            sorted_y = feed_forward(experts, self.spec, sorted_x, lambda x, w: jax.lax.ragged_dot(x, w, sizes))
+            y_TKD = sorted_y[jnp.argsort(order)].reshape(-1, k, width)
+            weights_TK = weights_BLK.reshape(-1, k).astype(y_TKD.dtype)
+            return jnp.einsum("TKD,TK->TD", y_TKD, weights_TK).reshape(x_BLD.shape)
+
+        if mesh.is_split() and jax.default_backend() != "cpu":  # whose compiler stops at sums of bfloat16 over devices
+            state = jax.tree.map_with_path(self._cast, state)
+        return mesh.map_tokens(local, state, x_BLD, chosen.experts, chosen.weights)
+
+    def _cast(self, path: Any, leaf: jax.Array) -> jax.Array:
+        """A kernel in the compute dtype, as Linear.weight begins: half the bytes to gather, no copy to keep."""
+        kernel = any(getattr(key, "key", None) == "kernel" for key in path)
+        return (
+            leaf.astype(self.policy.dtype("compute")) if kernel and jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+        )
 
     def _dispatched(self, x_BLD: jax.Array, chosen: Choices, wants: jax.Array, taken: jax.Array) -> jax.Array:
         """Tokens laid out in a buffer [B, E, C, D], one batched product a matrix, laid back."""
@@ -134,8 +152,18 @@ class Moe(nnx.Module):
         combine_BLEC = jnp.einsum("BKLE,BKLC,BKL->BLEC", taken, slot, weights_BKL)
         dtype = self.policy.dtype("compute")
         x_BECD = jnp.einsum("BLEC,BLD->BECD", dispatch_BLEC.astype(dtype), x_BLD)
-        y_BECD = self._experts(x_BECD, lambda x, kernels: jnp.einsum("BECD,EDM->BECM", x, kernels))
+        y_BECD = feed_forward(
+            self._experts(), self.spec, x_BECD, lambda x, kernels: jnp.einsum("BECD,EDM->BECM", x, kernels)
+        )
         return jnp.einsum("BLEC,BECD->BLD", combine_BLEC.astype(dtype), y_BECD)
+
+
+def feed_forward(experts: dict[str, ExpertLinear], spec: MoeSpec, x: jax.Array, product: Product) -> jax.Array:
+    """[..., embed] -> [..., embed]; `product(x, kernels)` multiplies every token by its expert's matrix."""
+    activation = ACTIVATIONS[spec.mlp.activation]
+    up = experts["up"](x, product)
+    hidden = activation(experts["gate"](x, product)) * up if "gate" in experts else activation(up)
+    return experts["down"](hidden, product)
 
 
 def choose(logits_BLE: jax.Array, spec: MoeSpec) -> Choices:
@@ -145,7 +173,7 @@ def choose(logits_BLE: jax.Array, spec: MoeSpec) -> Choices:
     where `normalize` is set.
     """
     probabilities = jax.nn.softmax(logits_BLE.astype(jnp.float32), axis=-1)
-    weights, experts = jax.lax.top_k(probabilities, spec.top_k)
+    weights, experts = mesh.map_tokens(lambda _, p_BLE: tuple(jax.lax.top_k(p_BLE, spec.top_k)), (), probabilities)
     if spec.normalize:
         weights = weights / jnp.sum(weights, axis=-1, keepdims=True)
     return Choices(experts, weights, probabilities)

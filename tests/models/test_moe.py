@@ -219,3 +219,13 @@ def test_matrices_are_linears_and_the_router_computes_in_float32():
     scores, out = jax.jit(half)(drawn().astype(jnp.bfloat16))
     assert scores.dtype == jnp.float32
     assert out.dtype == jnp.bfloat16
+
+
+def test_kernels_travel_between_devices_in_the_compute_dtype():
+    """What else a matrix holds (scales of a quantised one, an adapter) travels as it is stored."""
+    layer = nnx.eval_shape(lambda: made(spec_of(), DtypePolicy(compute="bfloat16")))
+    held = {"up": {"kernel": np.ones(2, np.float32), "scale": np.ones(2, np.float32)}, "down": {"kernel": np.int8([1])}}
+    sent = jax.tree.map_with_path(layer._cast, held)
+    assert sent["up"]["kernel"].dtype == jnp.bfloat16
+    assert sent["up"]["scale"].dtype == np.float32
+    assert sent["down"]["kernel"].dtype == np.int8

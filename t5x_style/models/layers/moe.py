@@ -1,16 +1,19 @@
 """Mixture of experts: a router sends each token to its `top_k` experts (Shazeer et al. 2017; Fedus et al. 2022).
 
-What holds for documents packed into one row, and for the order of tokens:
+What holds for documents packed into one row, for the order of tokens, and for devices:
 
-    mode                            other documents    later tokens
-    "dropless"                      never matter       never matter
-    "capacity" with per_document    never matter       never matter with top_k 1
-    "capacity"                      compete for room   never matter with top_k 1
+    mode                            other documents    later tokens                on many devices
+    "dropless"                      never matter       never matter                own tokens, all experts
+    "capacity" with per_document    never matter       never matter with top_k 1   own tokens, all experts
+    "capacity"                      compete for room   never matter with top_k 1   own tokens or own experts
+
+Losses are of a row: other rows never matter, and documents of one row share its balance.
 
 With several choices a token, all first choices go before all second ones (Lepikhin et al. 2021, algorithm 1), so that a
 later token's first choice can take the room of an earlier token's second; a decoder then decodes otherwise than it was
 trained. Room that is shared by a row has static buffers, which shard over experts; per_document needs none, but
-computes as dropless does.
+computes as dropless does: every device gathers all experts' matrices and groups the tokens that it holds, so that data
+parallelism, ZeRO and context parallelism divide the work (measured: FLOPs of a device at data=4 are .25 of one alone).
 
 Array suffixes: B batch, L length, D embed, E experts, M hidden of one expert, T = B * L tokens, K choices a token,
 C room of an expert in one row, S as L: the tokens that stand before.

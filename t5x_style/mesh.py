@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -290,6 +290,39 @@ def constrain(array: jax.Array, axes: Sequence[str | None], table: str = "activa
     manual = frozenset(getattr(mesh, "manual_axes", ()))
     spec, _ = resolve(array.shape, axes, getattr(current_tables(), table), dict(mesh.shape), manual)
     return jax.lax.with_sharding_constraint(array, spec)
+
+
+def token_axes(shape: Sequence[int]) -> tuple[PartitionSpec, tuple[str, ...]]:
+    """The spec of a [B, L] array on the mesh in force and the mesh axes it uses, for `jax.shard_map` over tokens.
+
+    No axes where no mesh is in force, or where none of those that are not manual already divides the array.
+    """
+    if not is_split():
+        return PartitionSpec(), ()
+    mesh = current_mesh()
+    manual = frozenset(getattr(mesh, "manual_axes", ()))
+    spec, _ = resolve(shape, ("act_batch", "act_length"), current_tables().activations, dict(mesh.shape), manual)
+    return spec, tuple(axis for entry in spec for axis in _tuple(entry))
+
+
+def map_tokens(function: Callable[..., Any], whole: Any, *arrays: jax.Array) -> Any:
+    """function(whole, *arrays) on every device's own tokens, by `jax.shard_map` over the axes of `token_axes`.
+
+    For what XLA would gather all tokens for: sorting, counting, custom calls. Axes that do not split tokens (tensor)
+    stay XLA's matter inside.
+
+    Args:
+      function: gives arrays [b, l, ...] for arrays [b, l, ...] of one device.
+      whole: a tree that every device gets whole, gathered over the axes of the tokens; its gradient is added up over
+        them. arrays: [B, L, ...].
+    """
+    spec, axes = token_axes(arrays[0].shape[:2])
+    if not axes:
+        return function(whole, *arrays)
+    # check_vma=False: all outputs are split, and inputs that come in whole have one sum of gradients, at the border.
+    specs = (PartitionSpec(), *(spec for _ in arrays))
+    spread = jax.shard_map(function, in_specs=specs, out_specs=spec, axis_names=set(axes), check_vma=False)
+    return spread(whole, *arrays)
 
 
 def batch_sharding(mesh: Mesh, tables: Tables, rank: int, leading: int = 0) -> NamedSharding:

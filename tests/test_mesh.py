@@ -67,6 +67,7 @@ def test_constrain_without_a_mesh_is_the_identity():
 
     array = jnp.ones((2, 3))
     assert mesh.constrain(array, ("act_batch", "act_length")) is array
+    assert mesh.map_tokens(lambda whole, own: (whole, own), "all", array) == ("all", array)
 
 
 def test_eight_devices():

@@ -276,7 +276,7 @@ def over_tokens(body: Body, chunk_size: int, parameters: Any, *arrays: jax.Array
         sums, per_token = body(parameters, *map(split, arrays))
         return sums, jax.tree.map(join, per_token)
 
-    spec, axes = _token_axes(arrays[0].shape[:2])
+    spec, axes = mesh.token_axes(arrays[0].shape[:2])
     if not axes:
         return local(parameters, *arrays)
 
@@ -292,15 +292,3 @@ def over_tokens(body: Body, chunk_size: int, parameters: Any, *arrays: jax.Array
         axis_names=set(axes),
         check_vma=False,
     )(parameters, *arrays)
-
-
-def _token_axes(shape: tuple[int, ...]) -> tuple[PartitionSpec, tuple[str, ...]]:
-    """The spec of a [B, L] array on the mesh in force and the mesh axes it uses (none: no mesh)."""
-    current = mesh.current_mesh()
-    if current is None or current.size == 1:
-        return PartitionSpec(), ()
-    manual = frozenset(getattr(current, "manual_axes", ()))
-    rules = mesh.current_tables().activations
-    spec, _ = mesh.resolve(shape, ("act_batch", "act_length"), rules, dict(current.shape), manual)
-    axes = tuple(axis for entry in spec for axis in ((entry,) if isinstance(entry, str) else entry or ()))
-    return spec, axes

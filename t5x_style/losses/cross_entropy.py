@@ -17,15 +17,16 @@ from t5x_style.errors import UserError
 from t5x_style.losses.chunked import CHUNK_SIZE, summed_cross_entropy
 from t5x_style.losses.forward import forward, input_fields, target_fields
 from t5x_style.losses.loss import Batch, Loss, Now, Sums
-from t5x_style.losses.routers import router_terms
+from t5x_style.losses.routers import router_terms, router_weight
 
 
 @dataclasses.dataclass(frozen=True)
 class CrossEntropy(Loss):
     """Cross-entropy over the vocabulary, of any kind of model; routers of experts add a term of their own.
 
-    Terms: "cross_entropy" (its weight: the sum of the loss weights), "router". Metrics: nll, z_loss, correct (the share
-    of the weight whose target has the highest score), max_z_loss and the routers' where they are.
+    Terms: "cross_entropy" (its weight: the sum of the loss weights), "router" (rows, see routers.py). Metrics: nll,
+    z_loss, correct (the share of the weight whose target has the highest score), max_z_loss and the routers' where they
+    are.
 
     Attributes:
       z_loss: weight of the squared log-sum-exp (PaLM, section 5: 1e-4); 0 switches it off.
@@ -45,9 +46,9 @@ class CrossEntropy(Loss):
         return input_fields(configs["policy"]) + target_fields(configs["policy"])
 
     def weights(self, batch: Batch) -> dict[str, jax.Array]:
-        """The sum of the loss weights, for both terms."""
+        """The sum of the loss weights; of the router term the rows with tokens."""
         weights = jnp.sum(loss_weights(batch).astype(jnp.float32))
-        return {"cross_entropy": weights, "router": weights}
+        return {"cross_entropy": weights, "router": router_weight(batch)}
 
     def __call__(self, models: Mapping[str, Any], batch: Batch, now: Now) -> Sums:
         """See Loss."""
@@ -64,7 +65,7 @@ class CrossEntropy(Loss):
             chunk_size=model.execution.loss_chunk,
         )
         metrics = {name: (value, weights) for name, value in sums.items()}
-        router = router_terms(passed.router_losses, weights)
+        router = router_terms(passed.router_losses, batch)
         return Sums({"cross_entropy": total, **router.losses}, {**metrics, **router.metrics})
 
 

@@ -23,7 +23,7 @@ from t5x_style.losses.cross_entropy import loss_weights
 from t5x_style.losses.forward import forward, input_fields, target_fields
 from t5x_style.losses.frozen import check_same_task, frozen, frozen_hidden
 from t5x_style.losses.loss import Batch, Loss, ModelSource, Now, Sums
-from t5x_style.losses.routers import router_terms
+from t5x_style.losses.routers import router_terms, router_weight
 
 Divergence = Literal["forward_kl", "reverse_kl", "jsd"]
 
@@ -76,9 +76,9 @@ class Distillation(Loss):
         return input_fields(policy) + target_fields(policy)
 
     def weights(self, batch: Batch) -> dict[str, jax.Array]:
-        """The sum of the loss weights, for all terms."""
+        """The sum of the loss weights; of the router term the rows with tokens."""
         weight = jnp.sum(loss_weights(batch).astype(jnp.float32))
-        return {"distillation": weight, "cross_entropy": weight, "router": weight}
+        return {"distillation": weight, "cross_entropy": weight, "router": router_weight(batch)}
 
     def __call__(self, models: Mapping[str, Any], batch: Batch, now: Now) -> Sums:
         """Terms {"distillation", "cross_entropy"}; metrics "nll", "correct", "divergence" (no factors), routers'."""
@@ -97,7 +97,7 @@ class Distillation(Loss):
         w_BL = passed.weights.astype(jnp.float32)
         weight = jnp.sum(w_BL)
         apart, nll, correct = (jnp.sum(w_BL * value) for value in (divergence_BL, nll_BL, correct_BL))
-        router = router_terms(passed.router_losses, weight)
+        router = router_terms(passed.router_losses, batch)
         losses = {"distillation": (1 - self.alpha) * self.temperature**2 * apart, "cross_entropy": self.alpha * nll}
         metrics = {"nll": (nll, weight), "correct": (correct, weight), "divergence": (apart, weight)}
         return Sums({**losses, **router.losses}, {**metrics, **router.metrics})

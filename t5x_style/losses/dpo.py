@@ -25,7 +25,7 @@ from t5x_style.losses.chunked import token_log_probs
 from t5x_style.losses.forward import Forward, forward, input_fields, side_of, target_fields
 from t5x_style.losses.frozen import check_same_task, frozen, frozen_hidden
 from t5x_style.losses.loss import Batch, Loss, ModelSource, Now, Sums
-from t5x_style.losses.routers import router_terms
+from t5x_style.losses.routers import router_terms, router_weight
 
 Kind = Literal["sigmoid", "sigmoid_norm", "robust", "hinge", "ipo"]
 _PER_TOKEN = ("sigmoid_norm", "ipo")  # kinds over means of tokens, the others over sums
@@ -104,9 +104,9 @@ class DPO(Loss):
         return input_fields(policy) + target_fields(policy)
 
     def weights(self, batch: Batch) -> dict[str, jax.Array]:
-        """The number of pairs, for both terms."""
+        """The number of pairs; of the router term the rows with tokens."""
         count = jnp.sum(pairs_of(batch, self.pairs).present)
-        return {"dpo": count, "router": count}
+        return {"dpo": count, "router": router_weight(batch)}
 
     def __call__(self, models: Mapping[str, Any], batch: Batch, now: Now) -> Sums:
         """Term {"dpo"}; metrics over pairs (rewards: beta times log-ratios), and the share "unpaired" of segments."""
@@ -121,7 +121,7 @@ class DPO(Loss):
             ratio_BP2 = ratio_BP2 / jnp.where(pairs.present[..., None] > 0, pairs.tokens, 1)
         count = jnp.sum(pairs.present)
         loss_BP = preference_loss(ratio_BP2[..., 0] - ratio_BP2[..., 1], self.beta, self.kind, self.label_smoothing)
-        router = router_terms(passed.router_losses, count)
+        router = router_terms(passed.router_losses, batch)
 
         def over_pairs(value_BP: jax.Array) -> tuple[jax.Array, jax.Array]:
             return jax.lax.stop_gradient(jnp.sum(pairs.present * value_BP)), count

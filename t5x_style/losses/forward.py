@@ -27,7 +27,8 @@ class Forward(NamedTuple):
     """A forward pass and what its loss needs.
 
     Attributes:
-      hidden: [B, L, embed]. router_losses: of experts, {} without. targets: [B, L] ids. weights: [B, L], 0 on padding.
+      hidden: [B, L, embed]. router_losses: of experts, [B] each, {} without.
+      targets: [B, L] ids. weights: [B, L], 0 on padding.
     """
 
     hidden: jax.Array
@@ -68,7 +69,7 @@ def target_fields(config: Any) -> tuple[str, ...]:
 
 
 def hidden_states(model: Any, batch: Mapping[str, jax.Array]) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Runs a model on the fields of one microbatch (data/batches.py): (hidden [B, L, embed], the routers' losses)."""
+    """Runs a model on the fields of one microbatch (data/batches.py): (hidden [B, L, embed], router losses [B])."""
     config = getattr(model, "architecture", model.config)
     side = side_of(config)
     arguments = {"segment_ids": batch[f"{side}_segment_ids"], "positions": batch[f"{side}_positions"]}

@@ -18,7 +18,7 @@ from t5x_style.losses.chunked_function import TokenFunction, chunked_sum
 from t5x_style.losses.cross_entropy import loss_weights
 from t5x_style.losses.forward import forward, input_fields, target_fields
 from t5x_style.losses.loss import Batch, Loss, Now, Sums
-from t5x_style.losses.routers import router_terms
+from t5x_style.losses.routers import router_terms, router_weight
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,9 +40,9 @@ class LabelSmoothing(Loss):
         return input_fields(configs["policy"]) + target_fields(configs["policy"])
 
     def weights(self, batch: Batch) -> dict[str, jax.Array]:
-        """The sum of the loss weights, for both terms."""
+        """The sum of the loss weights; of the router term the rows with tokens."""
         weight = jnp.sum(loss_weights(batch).astype(jnp.float32))
-        return {"cross_entropy": weight, "router": weight}
+        return {"cross_entropy": weight, "router": router_weight(batch)}
 
     def __call__(self, models: Mapping[str, Any], batch: Batch, now: Now) -> Sums:
         """Terms {"cross_entropy"}, metrics "nll", "correct" and the routers'."""
@@ -54,7 +54,7 @@ class LabelSmoothing(Loss):
         size = policy.execution.loss_chunk
         loss, (nll, correct) = chunked_sum(f, (head,), (passed.hidden,), w_BL, (passed.targets,), chunk_size=size)
         weight = jnp.sum(w_BL)
-        router = router_terms(passed.router_losses, weight)
+        router = router_terms(passed.router_losses, batch)
         metrics = {"nll": (nll, weight), "correct": (correct, weight), **router.metrics}
         return Sums({"cross_entropy": loss, **router.losses}, metrics)
 

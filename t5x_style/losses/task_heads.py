@@ -32,7 +32,7 @@ from t5x_style.losses.cross_entropy import loss_weights
 from t5x_style.losses.forward import hidden_states, input_fields, side_of, target_fields
 from t5x_style.losses.frozen import transformer
 from t5x_style.losses.loss import Batch, Loss, Now, Sums
-from t5x_style.losses.routers import router_terms
+from t5x_style.losses.routers import router_terms, router_weight
 from t5x_style.losses.task_scores import Facts, Scored, score, units
 from t5x_style.models.specs import TaskHeadSpec
 from t5x_style.models.specs.head_specs import TaskKind
@@ -95,18 +95,18 @@ class TaskHeads(Loss):
         return (*fields, *own, *pieces)
 
     def weights(self, batch: Batch) -> dict[str, jax.Array]:
-        """Of each head the weights of its segments (tags: tokens; choices: the right ones); of the router term rows."""
+        """Of each head the weights of its segments (tags: tokens; choices: the right ones); of routers the rows."""
         found = {name: jnp.sum(units(kind, self._facts(name, batch))) for name, kind in self.kinds.items()}
         if self.language_model:
             found[LANGUAGE_MODEL] = jnp.sum(loss_weights(batch).astype(jnp.float32))
-        return {**found, ROUTER: _rows(batch)}
+        return {**found, ROUTER: router_weight(batch)}
 
     def __call__(self, models: Mapping[str, Any], batch: Batch, now: Now) -> Sums:
         """Terms and metrics of every head: NAME_nll or NAME_mse, NAME_accuracy or NAME_exact_match."""
         del now
         policy = models["policy"]
         hidden, router_losses = hidden_states(policy, batch)
-        router = router_terms(router_losses, _rows(batch))
+        router = router_terms(router_losses, batch)
         heads, losses, metrics = policy.tasks, dict(router.losses), dict(router.metrics)
         for name, kind in self.kinds.items():
             facts = self._facts(name, batch)
@@ -159,10 +159,6 @@ def task_rates(sizes: Mapping[str, int] | Sequence[int], temperature: float = 1.
 
 def _side(batch: Batch) -> str:
     return "decoder" if "decoder_segment_ids" in batch else "encoder"
-
-
-def _rows(batch: Batch) -> jax.Array:
-    return jnp.float32(len(next(iter(batch.values()))))
 
 
 def _metrics(name: str, scored: Scored, weight: jax.Array) -> dict[str, tuple[jax.Array, jax.Array]]:

@@ -149,7 +149,7 @@ class Decoder(Transformer):
           causal_attention: [B, L]; nonzero positions of a segment see each other in both directions (prefix LM).
           cache: a decoding.cache.KVCache with room for L more tokens; all rows write at the same slot, and
             row offsets are padding (segment 0) on the left.
-          return_losses: without a cache, gives (hidden, losses) with the routers' losses, {} without experts.
+          return_losses: without a cache, gives (hidden, losses) with the routers' losses [B], {} without experts.
 
         Returns:
           hidden [B, L, embed] in the compute dtype; with a cache (hidden, the advanced cache).

@@ -44,7 +44,7 @@ class Encoder(Transformer):
           segment_ids: [B, L] int; tokens see only their own segment, 0 is padding. None: one segment.
           positions: [B, L] int. None: 0, 1, 2, ...
           token_types: [B, L] int, None: all 0; only for models with token types.
-          return_losses: gives (hidden, losses) with the routers' losses, {} without experts.
+          return_losses: gives (hidden, losses) with the routers' losses [B], {} without experts.
         """
         steps = jnp.arange(tokens.shape[1], dtype=jnp.int32)
         places = steps[None] if positions is None else positions

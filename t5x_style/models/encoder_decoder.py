@@ -80,7 +80,7 @@ class EncoderDecoder(Transformer):
             0 is padding. None: one segment; give both or neither.
           positions, encoder_positions: for position encodings; None: 0, 1, 2, ...
           cache: a decoding.cache.KVCache that holds `crossed`; see Decoder.
-          return_losses: without a cache, gives (hidden, losses) with the routers' losses, {} without experts.
+          return_losses: without a cache, gives (hidden, losses) with the routers' losses [B], {} without experts.
 
         Returns:
           hidden [B, L, embed]; with a cache (hidden, the advanced cache).

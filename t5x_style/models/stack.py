@@ -52,7 +52,7 @@ class TrunkLayerGroup(nnx.Module):
     def run(
         self, x_BLD: jax.Array, facts: AttentionFacts, execution: Execution, first: int
     ) -> tuple[jax.Array, Losses]:
-        """[B, L, embed] -> ([B, L, embed], the routers' losses added up) through every layer, without a cache.
+        """[B, L, embed] -> ([B, L, embed], the routers' losses [B] added up) through every layer, without a cache.
 
         Args:
           first: the number of this group's first layer in the trunk.
@@ -69,7 +69,7 @@ class TrunkLayerGroup(nnx.Module):
                 losses = add_losses(losses, own)
             return (x_BLD, losses), None
 
-        carry: Carry = x_BLD, no_losses(self.group.pattern)
+        carry: Carry = x_BLD, no_losses(self.group.pattern, x_BLD.shape[0])
         numbers = range(first, first + self.size, len(applied))
         if scanned:
             return jax.lax.scan(body, carry, (None if self.group.shared else states, jnp.asarray(numbers)))[0]
@@ -144,7 +144,7 @@ class Trunk(nnx.Module):
         caches: Sequence[LayerCache] | None = None,
         crossed: Sequence[LayerCache] | None = None,
     ) -> tuple[jax.Array, tuple[LayerCache, ...] | None, Losses]:
-        """[B, L, embed] -> ([B, L, embed], updated caches, one a layer, or None, the routers' losses added up).
+        """[B, L, embed] -> ([B, L, embed], updated caches, one a layer, or None, the routers' losses [B] added up).
 
         Args:
           crossed: the encoder's keys and values, one pair a layer, for decoding with an encoder.
@@ -172,11 +172,11 @@ class Trunk(nnx.Module):
         return (block for group in self.segments for block in group.blocks())
 
 
-def no_losses(layers: Sequence[LayerSpec]) -> Losses:
-    """Zeros for every loss that routers among `layers` give; {} without experts."""
+def no_losses(layers: Sequence[LayerSpec], rows: int) -> Losses:
+    """Zeros [rows] for every loss that routers among `layers` give; {} without experts."""
     if not any(isinstance(layer.mlp, MoeSpec) for layer in layers):
         return {}
-    return {name: jnp.zeros((), jnp.float32) for name in LOSS_NAMES}
+    return {name: jnp.zeros(rows, jnp.float32) for name in LOSS_NAMES}
 
 
 def add_losses(one: Losses, other: Losses) -> Losses:

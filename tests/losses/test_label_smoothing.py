@@ -41,13 +41,13 @@ def test_equals_the_dense_formula():
 
 
 def test_routers_are_a_term_of_their_own():
-    """Means that count once per unit of weight."""
+    """Means of a row that count once a row."""
     moe = parts.MoeSpec(4, 2, parts.MlpSpec(16), balance_weight=0.1)
     config = checks.decoder(block=checks.layer(moe))
     batch = checks.batch("decoder", SEGMENTS)
     sums, weights = checks.losses_of(LabelSmoothing(), {"policy": checks.model(config)})(batch)
     assert set(sums.losses) == {"cross_entropy", "router"}
-    assert float(weights["router"]) == float(weights["cross_entropy"])
+    assert float(weights["router"]) == len(SEGMENTS)
     reported = sum(float(value) for name, (value, _) in sums.metrics.items() if name in ("moe_balance", "moe_z"))
     assert float(sums.losses["router"]) == pytest.approx(reported)
     assert reported / float(weights["router"]) > 0.1

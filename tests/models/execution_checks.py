@@ -144,7 +144,7 @@ def value_and_gradient(graphdef):
             hidden, losses = model(tokens, **settings)
         logits = model.head.logits(hidden)[..., :VOCAB]
         weights = (segments != 0)[..., None]
-        return jnp.sum(jnp.sin(logits) * weights) + sum(losses.values()), logits * weights
+        return jnp.sum(jnp.sin(logits) * weights) + sum(map(jnp.sum, losses.values())), logits * weights
 
     return jax.value_and_grad(loss, has_aux=True)
 

@@ -1,16 +1,19 @@
 """Mixture of experts: a router sends each token to its `top_k` experts (Shazeer et al. 2017; Fedus et al. 2022).
 
-What holds for documents packed into one row, and for the order of tokens:
+What holds for documents packed into one row, for the order of tokens, and for devices:
 
-    mode                            other documents    later tokens
-    "dropless"                      never matter       never matter
-    "capacity" with per_document    never matter       never matter with top_k 1
-    "capacity"                      compete for room   never matter with top_k 1
+    mode                            other documents    later tokens                on many devices
+    "dropless"                      never matter       never matter                own tokens, all experts
+    "capacity" with per_document    never matter       never matter with top_k 1   own tokens, all experts
+    "capacity"                      compete for room   never matter with top_k 1   own tokens or own experts
+
+Losses are of a row: other rows never matter, and documents of one row share its balance.
 
 With several choices a token, all first choices go before all second ones (Lepikhin et al. 2021, algorithm 1), so that a
 later token's first choice can take the room of an earlier token's second; a decoder then decodes otherwise than it was
 trained. Room that is shared by a row has static buffers, which shard over experts; per_document needs none, but
-computes as dropless does.
+computes as dropless does: every device gathers all experts' matrices and groups the tokens that it holds, so that data
+parallelism, ZeRO and context parallelism divide the work (measured: FLOPs of a device at data=4 are .25 of one alone).
 
 Array suffixes: B batch, L length, D embed, E experts, M hidden of one expert, T = B * L tokens, K choices a token,
 C room of an expert in one row, S as L: the tokens that stand before.
@@ -19,7 +22,7 @@ C room of an expert in one row, S as L: the tokens that stand before.
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +33,7 @@ from t5x_style.models.layers.activations import ACTIVATIONS
 from t5x_style.models.layers.linear import ExpertLinear, Linear, Product
 from t5x_style.models.specs import DtypePolicy, MoeSpec
 
-Losses = dict[str, jax.Array]  # scalars, summed over layers
+Losses = dict[str, jax.Array]  # [B] each, summed over layers: a row's own, 0 where it holds padding alone
 LOSS_NAMES = ("moe_balance", "moe_z", "moe_dropped")
 
 
@@ -77,19 +80,22 @@ class Moe(nnx.Module):
 
         Args:
           segments_BL: documents, 0 on padding, which takes no room and no part in the losses. None: one document.
+
+        Returns:
+          (hidden, losses [B]: of every row's own tokens, whatever other rows hold).
         """
         spec = self.spec
         logits_BLE = self.router(x_BLD)
         chosen = choose(logits_BLE, spec)
         segments_BL = jnp.ones(x_BLD.shape[:2], jnp.int32) if segments_BL is None else segments_BL
         counted_BL = (segments_BL != 0).astype(jnp.float32)
-        dropped = jnp.zeros((), jnp.float32)
+        dropped_B = jnp.zeros(x_BLD.shape[:1], jnp.float32)
         if spec.mode == "dropless":
             y_BLD = self._grouped(x_BLD, chosen)
         else:
             wants = wanted(chosen, counted_BL, spec.experts)
             taken = fitting_documents(wants, segments_BL, spec) if spec.per_document else fitting_rows(wants, spec)
-            dropped = 1 - jnp.sum(taken) / jnp.maximum(jnp.sum(wants), 1)
+            dropped_B = _row_mean(wants - taken, wants)
             if spec.per_document:
                 kept_BLK = jnp.sum(taken, axis=-1).transpose(0, 2, 1)
                 y_BLD = self._grouped(x_BLD, chosen._replace(weights=chosen.weights * kept_BLK))
@@ -98,28 +104,47 @@ class Moe(nnx.Module):
         losses = {
             "moe_balance": spec.balance_weight * balance_loss(chosen, counted_BL),
             "moe_z": spec.z_weight * z_loss(logits_BLE, counted_BL),
-            "moe_dropped": dropped,
+            "moe_dropped": dropped_B,
         }
+        losses = {name: mesh.constrain(loss_B, ("act_batch",)) for name, loss_B in losses.items()}
         return mesh.constrain(y_BLD, ("act_batch", "act_length", "act_embed")), losses
 
-    def _experts(self, x: jax.Array, product: Product) -> jax.Array:
-        """The experts' feed-forward; `product(x, kernels)` multiplies every token by its expert's matrix."""
-        activation = ACTIVATIONS[self.spec.mlp.activation]
-        up = self.up(x, product)
-        hidden = activation(up) if self.gate is None else activation(self.gate(x, product)) * up
-        return self.down(hidden, product)
+    def _experts(self) -> dict[str, ExpertLinear]:
+        """The matrices by name; without "gate" where the feed-forward has none."""
+        parts = {"gate": self.gate, "up": self.up, "down": self.down}
+        return {name: part for name, part in parts.items() if part is not None}
 
     def _grouped(self, x_BLD: jax.Array, chosen: Choices) -> jax.Array:
-        """Tokens sorted by expert, one grouped product a matrix, sorted back."""
-        width, k = x_BLD.shape[-1], self.spec.top_k
-        expert_of = chosen.experts.reshape(-1)  # [T * K]
-        order = jnp.argsort(expert_of, stable=True)
-        sizes = jnp.bincount(expert_of, length=self.spec.experts)
-        sorted_x = x_BLD.reshape(-1, width)[order // k]
-        sorted_y = self._experts(sorted_x, lambda x, kernels: jax.lax.ragged_dot(x, kernels, sizes))
-        y_TKD = sorted_y[jnp.argsort(order)].reshape(-1, k, width)
-        weights_TK = chosen.weights.reshape(-1, k).astype(y_TKD.dtype)
-        return jnp.einsum("TKD,TK->TD", y_TKD, weights_TK).reshape(x_BLD.shape)
+        """Tokens sorted by expert, one grouped product a matrix, sorted back; each device groups its own tokens.
+
+        Sorting mixes all tokens, so that XLA alone would gather them and every device would compute them all. Over the
+        mesh axes that split the tokens the matrices are gathered once (those of `expert` included), and their gradient
+        is added up once; how `tensor` splits the hidden size stays XLA's matter.
+        """
+        graphdef, state = nnx.split(self._experts())
+
+        def local(state: Any, x_BLD: jax.Array, experts_BLK: jax.Array, weights_BLK: jax.Array) -> jax.Array:
+            width, k = x_BLD.shape[-1], self.spec.top_k
+            expert_of = experts_BLK.reshape(-1)  # [T * K]
+            order = jnp.argsort(expert_of, stable=True)
+            sizes = jnp.bincount(expert_of, length=self.spec.experts)
+            sorted_x = x_BLD.reshape(-1, width)[order // k]
+            experts = nnx.merge(graphdef, state)
+            sorted_y = feed_forward(experts, self.spec, sorted_x, lambda x, w: jax.lax.ragged_dot(x, w, sizes))
+            y_TKD = sorted_y[jnp.argsort(order)].reshape(-1, k, width)
+            weights_TK = weights_BLK.reshape(-1, k).astype(y_TKD.dtype)
+            return jnp.einsum("TKD,TK->TD", y_TKD, weights_TK).reshape(x_BLD.shape)
+
+        if mesh.is_split() and jax.default_backend() != "cpu":  # whose compiler stops at sums of bfloat16 over devices
+            state = jax.tree.map_with_path(self._cast, state)
+        return mesh.map_tokens(local, state, x_BLD, chosen.experts, chosen.weights)
+
+    def _cast(self, path: Any, leaf: jax.Array) -> jax.Array:
+        """A kernel in the compute dtype, as Linear.weight begins: half the bytes to gather, no copy to keep."""
+        kernel = any(getattr(key, "key", None) == "kernel" for key in path)
+        return (
+            leaf.astype(self.policy.dtype("compute")) if kernel and jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+        )
 
     def _dispatched(self, x_BLD: jax.Array, chosen: Choices, wants: jax.Array, taken: jax.Array) -> jax.Array:
         """Tokens laid out in a buffer [B, E, C, D], one batched product a matrix, laid back."""
@@ -130,8 +155,18 @@ class Moe(nnx.Module):
         combine_BLEC = jnp.einsum("BKLE,BKLC,BKL->BLEC", taken, slot, weights_BKL)
         dtype = self.policy.dtype("compute")
         x_BECD = jnp.einsum("BLEC,BLD->BECD", dispatch_BLEC.astype(dtype), x_BLD)
-        y_BECD = self._experts(x_BECD, lambda x, kernels: jnp.einsum("BECD,EDM->BECM", x, kernels))
+        y_BECD = feed_forward(
+            self._experts(), self.spec, x_BECD, lambda x, kernels: jnp.einsum("BECD,EDM->BECM", x, kernels)
+        )
         return jnp.einsum("BLEC,BECD->BLD", combine_BLEC.astype(dtype), y_BECD)
+
+
+def feed_forward(experts: dict[str, ExpertLinear], spec: MoeSpec, x: jax.Array, product: Product) -> jax.Array:
+    """[..., embed] -> [..., embed]; `product(x, kernels)` multiplies every token by its expert's matrix."""
+    activation = ACTIVATIONS[spec.mlp.activation]
+    up = experts["up"](x, product)
+    hidden = activation(experts["gate"](x, product)) * up if "gate" in experts else activation(up)
+    return experts["down"](hidden, product)
 
 
 def choose(logits_BLE: jax.Array, spec: MoeSpec) -> Choices:
@@ -141,7 +176,7 @@ def choose(logits_BLE: jax.Array, spec: MoeSpec) -> Choices:
     where `normalize` is set.
     """
     probabilities = jax.nn.softmax(logits_BLE.astype(jnp.float32), axis=-1)
-    weights, experts = jax.lax.top_k(probabilities, spec.top_k)
+    weights, experts = mesh.map_tokens(lambda _, p_BLE: tuple(jax.lax.top_k(p_BLE, spec.top_k)), (), probabilities)
     if spec.normalize:
         weights = weights / jnp.sum(weights, axis=-1, keepdims=True)
     return Choices(experts, weights, probabilities)
@@ -188,19 +223,27 @@ def fitting_documents(wants_BKLE: jax.Array, segments_BL: jax.Array, spec: MoeSp
 
 
 def balance_loss(chosen: Choices, counted_BL: jax.Array) -> jax.Array:
-    """E * sum over experts of (share of choices) * (mean probability): 1 when even (Fedus et al. 2022, equation 4).
+    """[B]: E * sum over experts of (share of choices) * (mean probability); 1 when even.
 
-    With several choices a token all of them count, divided by their number.
+    Fedus et al. 2022, equation 4. With several choices a token all of them count, divided by their number. Shares and
+    means are over the counted tokens of one row, so that no other row changes them; the paper's and transformers' are
+    over the whole batch.
     """
     experts = chosen.probabilities.shape[-1]
-    total = jnp.maximum(jnp.sum(counted_BL), 1)
+    total_B = jnp.maximum(jnp.sum(counted_BL, axis=1), 1)
     picks = jnp.mean(jax.nn.one_hot(chosen.experts, experts), axis=2)  # [B, L, E]
-    share = jnp.einsum("BLE,BL->E", picks, counted_BL) / total
-    mean = jnp.einsum("BLE,BL->E", chosen.probabilities, counted_BL) / total
-    return experts * jnp.sum(share * mean)
+    share_BE = jnp.einsum("BLE,BL->BE", picks, counted_BL) / total_B[:, None]
+    mean_BE = jnp.einsum("BLE,BL->BE", chosen.probabilities, counted_BL) / total_B[:, None]
+    return experts * jnp.sum(share_BE * mean_BE, axis=-1)
 
 
 def z_loss(logits_BLE: jax.Array, counted_BL: jax.Array) -> jax.Array:
-    """Mean square of the router's log-normalizer (Zoph et al. 2022, equation 5)."""
+    """[B]: mean square of the router's log-normalizer over the counted tokens (Zoph et al. 2022, equation 5)."""
     normalizer = jax.nn.logsumexp(logits_BLE.astype(jnp.float32), axis=-1)
-    return jnp.sum(jnp.square(normalizer) * counted_BL) / jnp.maximum(jnp.sum(counted_BL), 1)
+    return _row_mean(jnp.square(normalizer) * counted_BL, counted_BL)
+
+
+def _row_mean(values: jax.Array, weights: jax.Array) -> jax.Array:
+    """[B, ...], [B, ...] -> [B]: sum of values over sum of weights (whole numbers), 0 where no weight is."""
+    axes = tuple(range(1, values.ndim))
+    return jnp.sum(values, axes) / jnp.maximum(jnp.sum(weights, axes), 1)

@@ -35,4 +35,5 @@ def table(setup: Setup) -> str:
     lines = [f"  {name:<24} {size / 2**20:10.1f} MiB a device" for name, size in rows]
     if setup.resolver.replicated:
         lines.append(f"  whole on every device, no dimension divides: {', '.join(sorted(setup.resolver.replicated))}")
+    lines += [f"  whole on every device of its axis: {what}" for what in setup.whole]
     return "\n".join(lines)

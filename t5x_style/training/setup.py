@@ -14,7 +14,7 @@ from t5x_style import mesh as meshes
 from t5x_style.checkpoints import checkpoints, parameters
 from t5x_style.losses.loss import Batch, Now, Sums
 from t5x_style.models.randomness import rows as dropout_keys
-from t5x_style.training import state, step
+from t5x_style.training import mesh_use, state, step
 from t5x_style.training.run import TrainRun
 from t5x_style.training.run_models import RunModel, axes_of, frozen_shapes, run_models, trainable_shapes
 
@@ -30,6 +30,7 @@ class Setup:
       models: all models of the run by name. optimizer: the optax transformation.
       abstract: ShapeDtypeStructs of the state, with shardings. frozen, gradients: the same, by flat name.
       train_step, eval_step: compiled at first use.
+      whole: what of the models the mesh leaves whole knowingly, in words.
     """
 
     mesh: Mesh
@@ -41,6 +42,7 @@ class Setup:
     gradients: Shapes
     train_step: Any
     eval_step: Any
+    whole: tuple[str, ...] = ()
 
 
 def loss_program(run: TrainRun, models: Mapping[str, RunModel]) -> step.LossProgram:
@@ -58,7 +60,8 @@ def set_up(run: TrainRun) -> Setup:
     """Builds mesh, shardings and steps; compiles nothing and allocates nothing yet.
 
     Raises:
-      UserError: mesh and devices, or batch and mesh, do not fit; or nothing trains.
+      UserError: mesh and devices, or batch and mesh, do not fit; the models cannot use an axis of the mesh; or nothing
+        trains.
     """
     mesh = meshes.make_mesh(run.mesh)
     tables = run.mesh.resolved_tables
@@ -68,6 +71,7 @@ def set_up(run: TrainRun) -> Setup:
     resolver = meshes.Resolver(mesh, tables)
     # Outside the mesh: nnx.eval_shape would take the logical names for mesh axes there.
     models = run_models(run)
+    whole = _check_mesh_use(run, models, mesh, tables)
     shapes, axes = trainable_shapes(models), axes_of(models)
     optimizer = run.optimizer.build({name: axes[name] for name in shapes})
     with meshes.use(mesh, tables):
@@ -97,7 +101,24 @@ def set_up(run: TrainRun) -> Setup:
                 step.make_train_step(program, config), donate_argnums=0, out_shardings=(shardings, None)
             ),
             eval_step=jax.jit(step.make_eval_step(program)),
+            whole=whole,
         )
+
+
+def _check_mesh_use(
+    run: TrainRun, models: Mapping[str, RunModel], mesh: Mesh, tables: meshes.Tables
+) -> tuple[str, ...]:
+    """Refuses axes that models or data cannot use, see mesh_use; returns what stays whole knowingly."""
+    sizes = dict(mesh.shape)
+    read = run.loss.reads({name: model.config for name, model in models.items()})
+    mesh_use.check_lengths(run.data, sizes, tables, read)
+    if run.evaluation is not None:
+        mesh_use.check_lengths(run.evaluation.data, sizes, tables, read, "the evaluation's DataConfig.length")
+    held = {
+        name: mesh_use.Held(model.config, {path: leaf.shape for path, leaf in model.shapes.items()}, model.axes)
+        for name, model in models.items()
+    }
+    return mesh_use.check_models(held, sizes, tables)
 
 
 def _zeros(shapes: Shapes) -> state.Arrays:

@@ -170,21 +170,24 @@ def head_collectives():
     """What the losses of a head in bfloat16 move between 8 devices, and how far their gradients are from one device's.
 
     Cases: a table of its own; the masked-LM head with transform, norm and bias; a table that no 8 devices can split;
-    one whose vocabulary is split over tensor.
+    one whose vocabulary is split over tensor; one split over two axes, in another order than the mesh has them.
     """
+    joint = (("embed", ("fsdp", "data")),)
+    both = meshes.MeshConfig(data=2, fsdp=4, tables=meshes.Tables(parameters=joint, gradients=joint))
     masked = HeadSpec(bias=True, transform="gelu", transform_norm=NormSpec("layernorm"))
     cases = {
-        "plain": (checks.decoder(32, 128), "fsdp"),
-        "masked": (checks.decoder(32, 128, head=masked), "fsdp"),
-        "odd": (checks.decoder(36, 1), "fsdp"),
-        "tensor": (checks.decoder(32, 128), "data_fsdp_tensor"),
-        "zero1": (checks.decoder(32, 128), "zero1"),
+        "plain": (checks.decoder(32, 128), MESHES["fsdp"]),
+        "masked": (checks.decoder(32, 128, head=masked), MESHES["fsdp"]),
+        "odd": (checks.decoder(36, 1), MESHES["fsdp"]),
+        "tensor": (checks.decoder(32, 128), MESHES["data_fsdp_tensor"]),
+        "zero1": (checks.decoder(32, 128), MESHES["zero1"]),
+        "joint": (checks.decoder(32, 128), both),
     }
     random = np.random.default_rng(3)
     targets = random.integers(0, checks.VOCAB, (BATCH, LENGTH))
     weights = random.choice([0.0, 1.0, 0.5], size=(BATCH, LENGTH)).astype(np.float32)
     found = {}
-    for name, (config, mesh_name) in cases.items():
+    for name, (config, mesh_config) in cases.items():
         graphdef, state = nnx.split(drawn(config, policy=DtypePolicy(compute="bfloat16")).head)
         hidden = jnp.asarray(random.normal(size=(BATCH, LENGTH, config.embed_dim)), jnp.bfloat16)
 
@@ -195,7 +198,6 @@ def head_collectives():
             parts = token_log_probs(nnx.merge(graphdef, state), hidden, targets, chunk_size=16)
             return -jnp.sum(weights * parts.log_probs)
 
-        mesh_config = MESHES[mesh_name]
         tables = mesh_config.resolved_tables
         mesh = meshes.make_mesh(mesh_config)
         resolver = meshes.Resolver(mesh, tables)

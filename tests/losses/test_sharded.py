@@ -70,6 +70,7 @@ def test_a_head_is_gathered_in_the_compute_dtype_and_its_gradient_scattered(find
         "odd summed": [["f32", "all-reduce", 61, 36]],  # nothing divides: whole everywhere
         "tensor summed": [["bf16", "all-gather", 64, 32], ["f32", "all-reduce", 64, 32]],
         "zero1 summed": [["f32", "all-reduce", 128, 32]],  # ZeRO-1 has whole parameters and gradients
+        "joint summed": [[*gathered, 128, 32], [*scattered, 128, 4]],
     }
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -180,6 +180,16 @@ def _tuple(axes: str | tuple[str, ...] | None) -> tuple[str, ...]:
     return () if axes is None else (axes,) if isinstance(axes, str) else tuple(axes)
 
 
+def first_rule(rules: Rules, name: str) -> tuple[str, ...]:
+    """The mesh axes of a logical axis by its first rule; () where it has none."""
+    return next((_tuple(axes) for rule, axes in rules if rule == name), ())
+
+
+def axes_in(spec: Iterable[Any]) -> tuple[str, ...]:
+    """The mesh axes that a PartitionSpec, or some of its entries, name."""
+    return tuple(axis for entry in spec for axis in _tuple(entry))
+
+
 def resolve(
     shape: Sequence[int],
     axes: Sequence[str | None],
@@ -332,22 +342,21 @@ def batch_sharding(mesh: Mesh, tables: Tables, rank: int, leading: int = 0) -> N
     found by `check_batch`, not to be replicated.
     """
     sizes = dict(mesh.shape)
-    batch = next((axes for name, axes in tables.activations if name == "act_batch"), ())
-    live = tuple(axis for axis in _tuple(batch) if sizes[axis] > 1)
-    length = next((axes for name, axes in tables.activations if name == "act_length"), ())
-    spread = tuple(axis for axis in _tuple(length) if sizes[axis] > 1) if rank > leading + 1 else ()
+    live = tuple(axis for axis in first_rule(tables.activations, "act_batch") if sizes[axis] > 1)
+    length = first_rule(tables.activations, "act_length")
+    spread = tuple(axis for axis in length if sizes[axis] > 1) if rank > leading + 1 else ()
     return NamedSharding(mesh, PartitionSpec(*(None,) * leading, live or None, spread or None))
 
 
 def check_batch(rows: int, mesh: Mesh | AbstractMesh, tables: Tables, what: str = "batch_size / accumulation") -> None:
     """Raises UserError unless `rows` of a microbatch divide over the devices that share the batch; what: to change."""
     sizes = dict(mesh.shape)
-    batch = next((axes for name, axes in tables.activations if name == "act_batch"), ())
-    ways = math.prod(sizes[axis] for axis in _tuple(batch))
+    batch = first_rule(tables.activations, "act_batch")
+    ways = math.prod(sizes[axis] for axis in batch)
     if rows % ways:
         raise UserError(
             f"a microbatch of {rows} rows does not divide over {ways} devices "
-            f"({', '.join(f'{axis}={sizes[axis]}' for axis in _tuple(batch))}); "
+            f"({', '.join(f'{axis}={sizes[axis]}' for axis in batch)}); "
             f"make {what} a multiple of {ways}"
         )
 

@@ -1,8 +1,8 @@
 """Per-token log-probabilities and summed cross-entropy without a [batch, length, vocab] array.
 
 The head runs over chunks of tokens inside `jax.shard_map`, manual over the mesh axes that split the batch and the
-length, automatic over the rest (tensor): each device gathers the head once, loops over its own tokens, and the
-head's gradient is added up over devices once, after the loop.
+length, automatic over the rest (tensor): each device gathers the head once, in the compute dtype, loops over its own
+tokens, and the head's gradient is added up over devices once, after the loop, and stays split (see head_arrays.py).
 
 Array suffixes: B batch, L length, D embed, V padded vocabulary, T tokens of one device, C tokens of a chunk, N chunks.
 """
@@ -18,12 +18,13 @@ from flax import nnx
 from jax.sharding import PartitionSpec
 
 from t5x_style import mesh
+from t5x_style.losses.head_arrays import gradient_specs, narrow, reduce_scattered
 
 # Tokens a device scores at once. Measured on 2 CPU cores with V = 4096 (benchmarks/models_train_step.py --chunks):
 # 512 keeps a chunk of scores (8 MB) within the last-level cache; larger chunks spill, smaller ones add loop overhead.
 CHUNK_SIZE = 512
 
-Body = Callable[..., tuple[Any, Any]]
+Body = Callable[..., tuple[Any, Any, Any]]
 
 
 class TokenLogProbs(NamedTuple):
@@ -76,7 +77,7 @@ def token_log_probs(
     def logits(parameters: Any, hidden: jax.Array) -> jax.Array:
         return head_logits(graphdef, parameters, hidden)
 
-    def forward(parameters: Any, x_TD: jax.Array, targets_T: jax.Array) -> tuple[Any, Any]:
+    def forward(parameters: Any, x_TD: jax.Array, targets_T: jax.Array) -> tuple[Any, Any, Any]:
         def chunk(x_CD: jax.Array, targets_C: jax.Array) -> tuple[jax.Array, ...]:
             scores_CV = logits(parameters, x_CD)
             log_z_C, target_C, _ = _normalizer(scores_CV, targets_C)
@@ -84,9 +85,9 @@ def token_log_probs(
                 return target_C - log_z_C, log_z_C
             return target_C - log_z_C, log_z_C, _entropy(scores_CV, log_z_C)
 
-        return (), jax.lax.map(lambda pair: chunk(*pair), (x_TD, targets_T))
+        return (), None, jax.lax.map(lambda pair: chunk(*pair), (x_TD, targets_T))
 
-    def backward(parameters: Any, x_TD: jax.Array, targets_T: jax.Array, *cotangents: jax.Array) -> tuple[Any, Any]:
+    def backward(parameters: Any, x_TD: jax.Array, targets_T: jax.Array, *cotangents: jax.Array) -> tuple[Any, ...]:
         def step(total: Any, inputs: Any) -> tuple[Any, jax.Array]:
             x_CD, targets_C, cotangents_C = inputs
             scores_CV, pull = jax.vjp(logits, parameters, x_CD)
@@ -100,18 +101,24 @@ def token_log_probs(
             d_parameters, d_x_CD = pull(d_CV.astype(scores_CV.dtype))
             return accumulate(total, d_parameters), d_x_CD
 
-        return jax.lax.scan(step, accumulators(parameters), (x_TD, targets_T, cotangents))
+        return (), *jax.lax.scan(step, accumulators(parameters), (x_TD, targets_T, cotangents))
+
+    def scored(applied: Any, hidden: jax.Array, targets: jax.Array) -> tuple[jax.Array, ...]:
+        return over_tokens(forward, chunk_size, applied, hidden, targets)[2]
 
     @jax.custom_vjp
     def apply(parameters: Any, hidden: jax.Array, targets: jax.Array) -> tuple[jax.Array, ...]:
-        return over_tokens(forward, chunk_size, parameters, hidden, targets)[1]
+        return scored(narrow(head, parameters), hidden, targets)
 
-    def apply_forward(*arguments: Any) -> tuple[Any, Any]:
-        return apply(*arguments), arguments
+    def apply_forward(parameters: Any, *arrays: jax.Array) -> tuple[Any, Any]:
+        applied = narrow(head, parameters)  # kept, so that both passes gather the same array: once
+        return scored(applied, *arrays), (parameters, applied, *arrays)
 
-    def apply_backward(arguments: Any, cotangents: Any) -> tuple[Any, Any, None]:
-        parameters, hidden, targets = arguments
-        d_parameters, d_hidden = over_tokens(backward, chunk_size, parameters, hidden, targets, *cotangents)
+    def apply_backward(saved: Any, cotangents: Any) -> tuple[Any, Any, None]:
+        parameters, applied, hidden, targets = saved
+        _, d_parameters, d_hidden = over_tokens(
+            backward, chunk_size, applied, hidden, targets, *cotangents, trained=applied
+        )
         return cast_like(d_parameters, parameters), d_hidden.astype(hidden.dtype), None
 
     apply.defvjp(apply_forward, apply_backward)
@@ -152,16 +159,16 @@ def summed_cross_entropy(
         parts = (loss_C, nll_C, z_C, max_z_C, (target_C >= best_C).astype(nll_C.dtype))
         return SummedCrossEntropy(*(jnp.sum(weights_C * part) for part in parts)), loss_C, log_z_C
 
-    def forward(parameters: Any, x_TD: jax.Array, targets_T: jax.Array, weights_T: jax.Array) -> tuple[Any, Any]:
+    def forward(parameters: Any, x_TD: jax.Array, targets_T: jax.Array, weights_T: jax.Array) -> tuple[Any, ...]:
         def step(total: Any, inputs: Any) -> tuple[Any, None]:
             x_CD, targets_C, weights_C = inputs
             return accumulate(total, sums(logits(parameters, x_CD), targets_C, weights_C)[0]), None
 
         zeros = SummedCrossEntropy(*(jnp.zeros((), jnp.float32) for _ in SummedCrossEntropy._fields))
         total, _ = jax.lax.scan(step, zeros, (x_TD, targets_T, weights_T))
-        return total, ()
+        return total, None, ()
 
-    def with_gradient(parameters: Any, x_TD: jax.Array, targets_T: jax.Array, weights_T: jax.Array) -> tuple[Any, Any]:
+    def with_gradient(parameters: Any, x_TD: jax.Array, targets_T: jax.Array, weights_T: jax.Array) -> tuple[Any, ...]:
         def step(total: Any, inputs: Any) -> tuple[Any, Any]:
             x_CD, targets_C, weights_C = inputs
             scores_CV, pull = jax.vjp(logits, parameters, x_CD)
@@ -171,15 +178,17 @@ def summed_cross_entropy(
             return (accumulate(total[0], part), accumulate(total[1], d_parameters)), (d_x_CD, loss_C)
 
         zeros = SummedCrossEntropy(*(jnp.zeros((), jnp.float32) for _ in SummedCrossEntropy._fields))
-        return jax.lax.scan(step, (zeros, accumulators(parameters)), (x_TD, targets_T, weights_T))
+        both, per_token = jax.lax.scan(step, (zeros, accumulators(parameters)), (x_TD, targets_T, weights_T))
+        return *both, per_token
 
     @jax.custom_vjp
     def apply(parameters: Any, hidden: jax.Array, targets: jax.Array, weights: jax.Array) -> SummedCrossEntropy:
-        return over_tokens(forward, chunk_size, parameters, hidden, targets, weights)[0]
+        return over_tokens(forward, chunk_size, narrow(head, parameters), hidden, targets, weights)[0]
 
     def apply_forward(parameters: Any, hidden: jax.Array, targets: jax.Array, weights: jax.Array) -> tuple[Any, Any]:
-        (total, d_parameters), (d_hidden, loss) = over_tokens(
-            with_gradient, chunk_size, parameters, hidden, targets, weights
+        applied = narrow(head, parameters)
+        total, d_parameters, (d_hidden, loss) = over_tokens(
+            with_gradient, chunk_size, applied, hidden, targets, weights, trained=applied
         )
         return total, (cast_like(d_parameters, parameters), d_hidden, loss.astype(weights.dtype))
 
@@ -248,18 +257,24 @@ def cast_like(tree: Any, like: Any) -> Any:
     return jax.tree.map(lambda a, b: a.astype(b.dtype), tree, like)
 
 
-def over_tokens(body: Body, chunk_size: int, parameters: Any, *arrays: jax.Array) -> tuple[Any, Any]:
+def over_tokens(
+    body: Body, chunk_size: int, parameters: Any, *arrays: jax.Array, trained: Any = None
+) -> tuple[Any, Any, Any]:
     """Runs `body` on every device's own tokens in chunks.
 
     Args:
-      body: (parameters, *arrays [N, C, ...]) -> (sums over tokens, per-token arrays [N, C, ...]).
+      body: (parameters, *arrays [N, C, ...]) -> (sums over tokens, the gradient of `trained` over tokens or None,
+        per-token arrays [N, C, ...]).
+      parameters: every device gets them whole but for what automatic axes split, in the format given (see `narrow`).
       arrays: [B, L, ...]; padded chunks hold zeros, so weights and cotangents of padding are zero.
+      trained: the part of `parameters` whose gradient body gives.
 
     Returns:
-      (sums over all devices, per-token arrays [B, L, ...]).
+      (sums over all devices, the gradient over all devices, split as the table of gradients has it, per-token arrays
+      [B, L, ...]).
     """
 
-    def local(parameters: Any, *arrays: jax.Array) -> tuple[Any, Any]:
+    def local(parameters: Any, *arrays: jax.Array) -> tuple[Any, Any, Any]:
         rows, length = arrays[0].shape[:2]
         tokens = rows * length
         size = min(chunk_size, tokens)
@@ -273,22 +288,24 @@ def over_tokens(body: Body, chunk_size: int, parameters: Any, *arrays: jax.Array
         def join(array: jax.Array) -> jax.Array:
             return array.reshape((-1, *array.shape[2:]))[:tokens].reshape((rows, length, *array.shape[2:]))
 
-        sums, per_token = body(parameters, *map(split, arrays))
-        return sums, jax.tree.map(join, per_token)
+        sums, gradient, per_token = body(parameters, *map(split, arrays))
+        return sums, gradient, jax.tree.map(join, per_token)
 
     spec, axes = mesh.token_axes(arrays[0].shape[:2])
     if not axes:
         return local(parameters, *arrays)
 
-    def manual(parameters: Any, *arrays: jax.Array) -> tuple[Any, Any]:
-        sums, per_token = local(parameters, *arrays)
-        return jax.lax.psum(sums, axes), per_token
+    leaving = gradient_specs(trained, axes)
+
+    def manual(parameters: Any, *arrays: jax.Array) -> tuple[Any, Any, Any]:
+        sums, gradient, per_token = local(parameters, *arrays)
+        return jax.lax.psum(sums, axes), reduce_scattered(gradient, leaving, axes), per_token
 
     # check_vma=False: the sums are reduced by hand above, once, instead of where the checker would place it.
     return jax.shard_map(
         manual,
         in_specs=(PartitionSpec(), *(spec for _ in arrays)),
-        out_specs=(PartitionSpec(), spec),
+        out_specs=(PartitionSpec(), leaving, spec),
         axis_names=set(axes),
         check_vma=False,
     )(parameters, *arrays)

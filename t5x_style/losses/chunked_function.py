@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from t5x_style.losses import head_arrays
 from t5x_style.losses.chunked import CHUNK_SIZE, accumulate, accumulators, cast_like, head_logits, over_tokens
 
 # (scores [C, V] of each head, scores of each frozen head, *arrays [C, ...]) -> a tree of [C].
@@ -61,12 +62,12 @@ def chunked(
     def value(parameters: Any, xs: Any, frozen_scores: Any, rest: Any) -> Any:
         return f(_score(graphs, parameters, xs), frozen_scores, *rest)
 
-    def forward(parameters: Any, *inputs: jax.Array) -> tuple[Any, Any]:
+    def forward(parameters: Any, *inputs: jax.Array) -> tuple[Any, Any, Any]:
         def chunk(inputs: Any) -> Any:
             frozen_scores = _score(frozen_graphs, parameters[1], inputs[first:second])
             return value(parameters[0], inputs[:first], frozen_scores, inputs[second:])
 
-        return (), jax.lax.map(chunk, inputs)
+        return (), None, jax.lax.map(chunk, inputs)
 
     def backward(parameters: Any, inputs: Any, cotangents: Any) -> tuple[Any, Any]:
         leaves, structure = jax.tree.flatten(cotangents)
@@ -82,21 +83,25 @@ def chunked(
             d_parameters, d_xs = pull(jax.tree.unflatten(structure, d_values))
             return accumulate(total, d_parameters), d_xs
 
-        def body(parameters: Any, *both: jax.Array) -> tuple[Any, Any]:
-            return jax.lax.scan(step, accumulators(parameters[0]), both)
+        def body(parameters: Any, *both: jax.Array) -> tuple[Any, ...]:
+            return (), *jax.lax.scan(step, accumulators(parameters[0]), both)
 
-        return over_tokens(body, chunk_size, parameters, *inputs, *leaves)
+        return over_tokens(body, chunk_size, parameters, *inputs, *leaves, trained=parameters[0])[1:]
+
+    def values(applied: Any, hiddens: Any, others: Any) -> Any:
+        return over_tokens(forward, chunk_size, applied, *hiddens, *others)[2]
 
     @jax.custom_vjp
     def apply(parameters: Any, frozen_parameters: Any, hiddens: Any, others: Any) -> Any:
-        return over_tokens(forward, chunk_size, (parameters, frozen_parameters), *hiddens, *others)[1]
+        return values(_narrow((heads, frozen_heads), (parameters, frozen_parameters)), hiddens, others)
 
-    def apply_forward(*arguments: Any) -> tuple[Any, Any]:
-        return apply(*arguments), arguments
+    def apply_forward(parameters: Any, frozen_parameters: Any, hiddens: Any, others: Any) -> tuple[Any, Any]:
+        applied = _narrow((heads, frozen_heads), (parameters, frozen_parameters))  # both passes gather the same arrays
+        return values(applied, hiddens, others), (parameters, applied, hiddens, others)
 
-    def apply_backward(arguments: Any, cotangents: Any) -> tuple[Any, None, Any, None]:
-        parameters, frozen_parameters, hiddens, others = arguments
-        d_parameters, d_hiddens = backward((parameters, frozen_parameters), (*hiddens, *others), cotangents)
+    def apply_backward(saved: Any, cotangents: Any) -> tuple[Any, None, Any, None]:
+        parameters, applied, hiddens, others = saved
+        d_parameters, d_hiddens = backward(applied, (*hiddens, *others), cotangents)
         return cast_like(d_parameters, parameters), None, cast_like(d_hiddens, hiddens), None
 
     apply.defvjp(apply_forward, apply_backward)
@@ -139,13 +144,13 @@ def chunked_sum(
     def total(values: Any, weights_NC: jax.Array) -> Any:
         return jax.tree.map(lambda value_NC: jnp.sum(weights_NC * value_NC, dtype=jnp.float32), values)
 
-    def forward(parameters: Any, *inputs: jax.Array) -> tuple[Any, Any]:
+    def forward(parameters: Any, *inputs: jax.Array) -> tuple[Any, Any, Any]:
         def chunk(inputs: Any) -> Any:
             return value(parameters[0], inputs[:first], parameters[1], inputs)
 
-        return total(jax.lax.map(chunk, inputs), inputs[-1]), ()
+        return total(jax.lax.map(chunk, inputs), inputs[-1]), None, ()
 
-    def with_gradient(parameters: Any, *inputs: jax.Array) -> tuple[Any, Any]:
+    def with_gradient(parameters: Any, *inputs: jax.Array) -> tuple[Any, Any, Any]:
         def step(gradient: Any, inputs: Any) -> tuple[Any, Any]:
             def trained(own: Any, xs: Any) -> Any:
                 return value(own, xs, parameters[1], inputs)
@@ -155,15 +160,18 @@ def chunked_sum(
             return accumulate(gradient, d_parameters), (d_xs, (loss_C, reported))
 
         gradient, (d_xs, values) = jax.lax.scan(step, accumulators(parameters[0]), inputs)
-        return (total(values, inputs[-1]), gradient), d_xs
+        return total(values, inputs[-1]), gradient, d_xs
 
     @jax.custom_vjp
     def apply(parameters: Any, frozen_parameters: Any, hiddens: Any, others: Any) -> Any:
-        return over_tokens(forward, chunk_size, (parameters, frozen_parameters), *hiddens, *others)[0]
+        return over_tokens(
+            forward, chunk_size, _narrow((heads, frozen_heads), (parameters, frozen_parameters)), *hiddens, *others
+        )[0]
 
     def apply_forward(parameters: Any, frozen_parameters: Any, hiddens: Any, others: Any) -> tuple[Any, Any]:
-        (sums, d_parameters), d_hiddens = over_tokens(
-            with_gradient, chunk_size, (parameters, frozen_parameters), *hiddens, *others
+        applied = _narrow((heads, frozen_heads), (parameters, frozen_parameters))
+        sums, d_parameters, d_hiddens = over_tokens(
+            with_gradient, chunk_size, applied, *hiddens, *others, trained=applied[0]
         )
         return sums, (cast_like(d_parameters, parameters), cast_like(d_hiddens, hiddens))
 
@@ -180,6 +188,14 @@ def chunked_sum(
 def _split(heads: Sequence[Any]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     pairs = [nnx.split(head) for head in heads]
     return tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs)
+
+
+def _narrow(heads: Any, parameters: Any) -> tuple[Any, ...]:
+    """The arrays of trained and of frozen heads as they are gathered."""
+    return tuple(
+        tuple(head_arrays.narrow(head, own) for head, own in zip(*each, strict=True))
+        for each in zip(heads, parameters, strict=True)
+    )
 
 
 def _score(graphs: Any, parameters: Any, xs: Any) -> tuple[jax.Array, ...]:

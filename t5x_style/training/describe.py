@@ -113,6 +113,7 @@ def _memory(layout: Layout) -> Tree:
     lines[f"sum: {_size(sum(found.values()))}"] = {}
     if layout.resolver.replicated:
         lines[f"whole on every device: {', '.join(sorted(layout.resolver.replicated))}"] = {}
+    lines |= {f"whole on every device of its axis: {what}": {} for what in layout.whole}
     return lines
 
 

@@ -39,4 +39,5 @@ def table(layout: Layout) -> str:
     lines = [f"  {name:<24} {size / 2**20:10.1f} MiB a device" for name, size in rows]
     if layout.resolver.replicated:
         lines.append(f"  whole on every device, no dimension divides: {', '.join(sorted(layout.resolver.replicated))}")
+    lines += [f"  whole on every device of its axis: {what}" for what in layout.whole]
     return "\n".join(lines)

@@ -14,7 +14,7 @@ from t5x_style import mesh as meshes
 from t5x_style.checkpoints import checkpoints, parameters
 from t5x_style.losses.loss import Batch, Now, Sums
 from t5x_style.models.randomness import rows as dropout_keys
-from t5x_style.training import state, step
+from t5x_style.training import mesh_use, state, step
 from t5x_style.training.run import TrainRun
 from t5x_style.training.run_models import RunModel, axes_of, frozen_shapes, run_models, trainable_shapes
 
@@ -29,6 +29,7 @@ class Layout:
       resolver: the mesh, its sharding tables, and what they could not split.
       models: all models of the run by name. optimizer: the optax transformation.
       abstract: ShapeDtypeStructs of the state, with shardings. frozen, gradients: the same, by flat name.
+      whole: what of the models the mesh leaves whole knowingly, in words.
     """
 
     resolver: meshes.Resolver
@@ -37,6 +38,7 @@ class Layout:
     abstract: state.TrainState
     frozen: Shapes
     gradients: Shapes
+    whole: tuple[str, ...]
 
 
 @dataclasses.dataclass
@@ -63,7 +65,7 @@ def lay_out(run: TrainRun, mesh: Mesh | AbstractMesh) -> Layout:
     """The arrays of a run on a mesh, which may be one without devices; touches none and allocates nothing.
 
     Raises:
-      UserError: the batches do not fit the mesh, or nothing trains.
+      UserError: the batches do not fit the mesh, the models cannot use an axis of it, or nothing trains.
     """
     tables = run.mesh.resolved_tables
     meshes.check_batch(run.data.rows, mesh, tables)
@@ -72,6 +74,7 @@ def lay_out(run: TrainRun, mesh: Mesh | AbstractMesh) -> Layout:
     resolver = meshes.Resolver(mesh, tables)
     # With no mesh in force: nnx.eval_shape would take the logical names for mesh axes there.
     models = run_models(run)
+    whole = _check_mesh_use(run, models, mesh, tables)
     shapes, axes = trainable_shapes(models), axes_of(models)
     optimizer = run.optimizer.build({name: axes[name] for name in shapes})
     abstract = jax.eval_shape(lambda: state.fresh(_zeros(shapes), optimizer, run.extras))
@@ -84,6 +87,7 @@ def lay_out(run: TrainRun, mesh: Mesh | AbstractMesh) -> Layout:
         abstract=checkpoints.with_shardings(abstract, shardings),
         frozen=checkpoints.with_shardings(frozen, parameters.shardings(frozen, axes, resolver, "parameters")),
         gradients=checkpoints.with_shardings(shapes, parameters.shardings(shapes, axes, resolver, "gradients")),
+        whole=whole,
     )
 
 
@@ -91,7 +95,8 @@ def set_up(run: TrainRun) -> Setup:
     """Builds mesh, shardings and steps; compiles nothing and allocates nothing yet.
 
     Raises:
-      UserError: mesh and devices, or batch and mesh, do not fit; or nothing trains.
+      UserError: mesh and devices, or batch and mesh, do not fit; the models cannot use an axis of the mesh; or nothing
+        trains.
     """
     mesh = meshes.make_mesh(run.mesh)
     layout = lay_out(run, mesh)
@@ -115,6 +120,22 @@ def set_up(run: TrainRun) -> Setup:
     eval_step = jax.jit(step.make_eval_step(program))
     parts = {field.name: getattr(layout, field.name) for field in dataclasses.fields(layout)}
     return Setup(**parts, mesh=mesh, train_step=train_step, eval_step=eval_step)
+
+
+def _check_mesh_use(
+    run: TrainRun, models: Mapping[str, RunModel], mesh: Mesh | AbstractMesh, tables: meshes.Tables
+) -> tuple[str, ...]:
+    """Refuses axes that models or data cannot use, see mesh_use; returns what stays whole knowingly."""
+    sizes = dict(mesh.shape)
+    read = run.loss.reads({name: model.config for name, model in models.items()})
+    mesh_use.check_lengths(run.data, sizes, tables, read)
+    if run.evaluation is not None:
+        mesh_use.check_lengths(run.evaluation.data, sizes, tables, read, "the evaluation's DataConfig.length")
+    held = {
+        name: mesh_use.Held(model.config, {path: leaf.shape for path, leaf in model.shapes.items()}, model.axes)
+        for name, model in models.items()
+    }
+    return mesh_use.check_models(held, sizes, tables)
 
 
 def _zeros(shapes: Shapes) -> state.Arrays:

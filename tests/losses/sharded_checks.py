@@ -5,8 +5,10 @@ python sharded_checks.py scan|unrolled MESH ...
 
 import json
 import os
+import pathlib
 import re
 import sys
+import tempfile
 
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # see quick_to_compile in tests/conftest.py
@@ -16,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.experimental.compilation_cache import compilation_cache
 
 from t5x_style import mesh as meshes
 from t5x_style.losses.chunked import token_log_probs
@@ -29,8 +32,9 @@ from t5x_style.losses.loss import ModelSource, Now
 from t5x_style.losses.task_heads import TaskHeads
 from t5x_style.models import Execution, build
 from t5x_style.models.presets.llama import llama
-from t5x_style.models.specs import TaskHeadSpec
+from t5x_style.models.specs import DtypePolicy, HeadSpec, NormSpec, TaskHeadSpec
 from tests.losses import checks
+from tests.models.execution_checks import drawn
 
 BATCH, LENGTH, VOCAB, WIDTH = 8, 64, 500, 32
 MESHES = {
@@ -135,7 +139,86 @@ def whole_losses(mesh_config):
     return {"terms": float(np.abs(np.asarray(found[1]) - terms).max()), "gradient": max(differences)}
 
 
+def partitioned(lowered):
+    """(the program, [dtype, collective, *shape] of its arrays of two or more dimensions).
+
+    The CPU's moves float32 where bfloat16 is wanted; what XLA's partitioner writes is what GPUs and TPUs move.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        compiled = lowered.compile(
+            compiler_options={"xla_dump_to": folder, "xla_dump_hlo_pass_re": "spmd-partitioning"}
+        )
+        (text,) = [file.read_text() for file in pathlib.Path(folder).glob("*after_spmd-partitioning*")]
+    found = re.findall(r"= (\w+)\[(\d+(?:,\d+)+)\]\S* ([a-z\-]+)\(", text)
+    moves = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+    return compiled, sorted((dtype, move, *map(int, dims.split(","))) for dtype, dims, move in found if move in moves)
+
+
+def without_cache(findings):
+    """Programs that the compilation cache holds would not be partitioned again. JAX asks once whether it is in use."""
+    before = jax.config.jax_enable_compilation_cache
+    try:
+        jax.config.update("jax_enable_compilation_cache", False)
+        compilation_cache.reset_cache()
+        return findings()
+    finally:
+        jax.config.update("jax_enable_compilation_cache", before)
+        compilation_cache.reset_cache()
+
+
+def head_collectives():
+    """What the losses of a head in bfloat16 move between 8 devices, and how far their gradients are from one device's.
+
+    Cases: a table of its own; the masked-LM head with transform, norm and bias; a table that no 8 devices can split;
+    one whose vocabulary is split over tensor; one split over two axes, in another order than the mesh has them.
+    """
+    joint = (("embed", ("fsdp", "data")),)
+    both = meshes.MeshConfig(data=2, fsdp=4, tables=meshes.Tables(parameters=joint, gradients=joint))
+    masked = HeadSpec(bias=True, transform="gelu", transform_norm=NormSpec("layernorm"))
+    cases = {
+        "plain": (checks.decoder(32, 128), MESHES["fsdp"]),
+        "masked": (checks.decoder(32, 128, head=masked), MESHES["fsdp"]),
+        "odd": (checks.decoder(36, 1), MESHES["fsdp"]),
+        "tensor": (checks.decoder(32, 128), MESHES["data_fsdp_tensor"]),
+        "zero1": (checks.decoder(32, 128), MESHES["zero1"]),
+        "joint": (checks.decoder(32, 128), both),
+    }
+    random = np.random.default_rng(3)
+    targets = random.integers(0, checks.VOCAB, (BATCH, LENGTH))
+    weights = random.choice([0.0, 1.0, 0.5], size=(BATCH, LENGTH)).astype(np.float32)
+    found = {}
+    for name, (config, mesh_config) in cases.items():
+        graphdef, state = nnx.split(drawn(config, policy=DtypePolicy(compute="bfloat16")).head)
+        hidden = jnp.asarray(random.normal(size=(BATCH, LENGTH, config.embed_dim)), jnp.bfloat16)
+
+        def summed(state, hidden, targets, weights, graphdef=graphdef):
+            return cross_entropy(nnx.merge(graphdef, state), hidden, targets, weights, chunk_size=16)[0]
+
+        def by_token(state, hidden, targets, weights, graphdef=graphdef):
+            parts = token_log_probs(nnx.merge(graphdef, state), hidden, targets, chunk_size=16)
+            return -jnp.sum(weights * parts.log_probs)
+
+        tables = mesh_config.resolved_tables
+        mesh = meshes.make_mesh(mesh_config)
+        resolver = meshes.Resolver(mesh, tables)
+        placed = spread(state, resolver)
+        inputs = [jax.device_put(a, meshes.batch_sharding(mesh, tables, a.ndim)) for a in (hidden, targets, weights)]
+        for loss in (summed, by_token) if name == "plain" else (summed,):
+            expected = jax.jit(jax.grad(loss))(state, hidden, targets, weights)
+            with meshes.use(mesh, tables):
+                compiled, moved = partitioned(jax.jit(jax.grad(loss)).lower(placed, *inputs))
+                gradient = compiled(placed, *inputs)
+            pairs = list(zip(jax.tree.leaves(gradient), jax.tree.leaves(expected)))
+            found[f"{name} {loss.__name__}"] = {
+                "moved": moved,
+                "dtypes": [str(one.dtype) for one, _ in pairs],
+                "gradient": max(float(np.abs(np.asarray(a) - np.asarray(b)).max() / np.abs(b).max()) for a, b in pairs),
+            }
+    return found
+
+
 def main(scan, names):
+    heads = without_cache(head_collectives)
     layers = 2 if scan else 1
     config = llama(VOCAB, WIDTH, layers, 4, 2, tied_embeddings=scan)
     graphdef, state = nnx.split(build(config, 0, execution=Execution(scan, "full" if scan else "none")))
@@ -189,6 +272,7 @@ def main(scan, names):
             ],
         }
     findings["losses"] = whole_losses(MESHES["context" if "context" in names else names[0]])
+    findings["heads"] = heads
     sys.stdout.write(json.dumps(findings) + "\n")
 
 

@@ -29,6 +29,10 @@ LAYOUTS = {
     "zero2": ["MeshConfig.fsdp=8", "MeshConfig.zero_stage=2"],
     "data-fsdp-tensor": ["MeshConfig.data=2", "MeshConfig.fsdp=2", "MeshConfig.tensor=2"],
 }
+REFUSED = {
+    "idle": ["MeshConfig.fsdp=1", "MeshConfig.stage=8"],
+    "length": ["MeshConfig.fsdp=1", "MeshConfig.context=8", "LENGTH=36"],  # its evaluation's too
+}
 SLOW = {"data", "zero1"}
 QUICK = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # see quick_to_compile in tests/conftest.py
 FOUR = ["STEPS=4", "Cosine.steps=12"]  # the first steps of the straight run, by its programs
@@ -47,6 +51,8 @@ def folder(tmp_path_factory):
 def eight_devices(folder):
     """name -> exit code or traceback of a layout, or of a zero3 run that starts from `straight` or its export.
 
+    "errors": what the process said.
+
     Those of the fast tests run in one process, without XLA's expensive passes; the slow ones in one, with them.
     """
 
@@ -54,14 +60,15 @@ def eight_devices(folder):
     def results(slow):
         runs = {name: bindings for name, bindings in LAYOUTS.items() if (name in SLOW) == slow}
         if not slow:
+            runs |= REFUSED
             options = ["--max_shard_size", "50KB"]
             assert huggingface(["export", str(folder / "straight"), str(folder / "exported"), *options]) == 0
             for source in ("straight", "exported"):
                 runs[f"from_{source}"] = [*LAYOUTS["zero3"], *FOUR, f"TrainRun.init_from='{folder / source}'"]
         command = [sys.executable, PROGRAM.with_name("layouts.py"), folder, json.dumps(runs)]
         environment = os.environ if slow else os.environ | QUICK
-        finish(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
-        return json.loads((folder / "layouts.json").read_text())
+        errors = finish(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
+        return json.loads((folder / "layouts.json").read_text()) | {"errors": errors}
 
     return lambda name: results(name in SLOW)[name]
 
@@ -158,6 +165,18 @@ def test_every_layout_gives_the_same_losses(folder, eight_devices, name):
     """fp32, 12 steps at learning rate up to 1e-3: rounding only, measured below 1e-5 of the loss."""
     assert eight_devices(name) == 0
     np.testing.assert_allclose(losses(folder / name), losses(folder / "straight"), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_mesh_that_the_run_cannot_use_is_refused_before_it_starts(folder, eight_devices, name):
+    """Which meshes, for which models and data: test_mesh_use.py."""
+    assert eight_devices(name) == 2
+    said = {
+        "idle": "MeshConfig.stage=8: nothing of policy",
+        "length": "MeshConfig.context=8: decoder rows of 36 tokens",
+    }
+    assert said[name] in eight_devices("errors")
+    assert not (folder / name / "checkpoints").exists()
 
 
 def test_accumulation_gives_the_same_losses(folder):

@@ -62,8 +62,12 @@ class Embedding(nnx.Module):
 
     def __call__(self, tokens_BL: jax.Array) -> jax.Array:
         """[B, L] ids -> [B, L, embed] in the compute dtype; an id beyond the table gives NaN, not a neighbour's row."""
-        rows_BLD = _rows(self.policy.dtype("compute"), self.table[...], tokens_BL)
+        rows_BLD = _rows(self.policy.dtype("compute"), self.weight(), tokens_BL)
         return mesh.constrain(rows_BLD, ("act_batch", "act_length", "act_embed"))
+
+    def weight(self) -> jax.Array:
+        """The table [padded vocab, embed]: the one place that knows how it is stored."""
+        return self.table[...]
 
 
 class InputEmbedding(Embedding):
@@ -195,12 +199,16 @@ class Head(nnx.Module):
         self.table = table
         self.bias = bias
 
+    def weight(self) -> jax.Array:
+        """The table [padded vocab, embed] in the compute dtype: the one place that knows how it is stored."""
+        return self.table[...].astype(self.policy.dtype("compute"))
+
     def logits(self, hidden: jax.Array) -> jax.Array:
         """[..., embed] -> [..., padded vocab] in the logits dtype; padded ids get PADDED_LOGIT."""
         compute, dtype = self.policy.dtype("compute"), self.policy.dtype("logits")
         if self.transform is not None:
             hidden = self.transform(hidden)
-        table_VD = self.table[...].astype(compute)
+        table_VD = self.weight()
         if self.spec.normalized:
             table_VD = table_VD / jnp.maximum(jnp.linalg.norm(table_VD, axis=-1, keepdims=True), 1e-12)
         contract = ((hidden.ndim - 1,), (1,))

@@ -105,7 +105,7 @@ def both_sides():
 
 @pytest.mark.parametrize("kind", ["decoder", "encoder-decoder"])
 def test_accumulation_changes_nothing(kind):
-    """Four rows of 12, 5, 1 and no tokens at once and one by one; weighted by tokens they differed by 1e-4 and more."""
+    """Four rows of 12, 5, 1 and no tokens at once and one by one; weighted by tokens they differed by 1e-2."""
     config, batch = both_sides() if kind == "encoder-decoder" else (configuration(0.5), rows_of("decoder", SEGMENTS))
     if kind == "encoder-decoder":
         batch = {

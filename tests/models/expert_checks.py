@@ -30,6 +30,7 @@ from tests.models.execution_checks import AT_ONCE, PLAIN, VOCAB, drawn, layer, s
 BATCH, LENGTH = 8, 16
 DROPLESS = parts.MoeSpec(4, 2, parts.MlpSpec(64), balance_weight=0.5, z_weight=0.1)
 APART = dataclasses.replace(DROPLESS, mode="capacity", capacity_factor=0.8, per_document=True)
+ROOM = dataclasses.replace(APART, per_document=False)
 MESHES = {
     "data": meshes.MeshConfig(data=8),
     "data4": meshes.MeshConfig(data=4),
@@ -122,6 +123,7 @@ CASES = {
     "dropless, within a region manual over stage": (DROPLESS, AT_ONCE, "stage"),
     "per document, fsdp x tensor": (APART, PLAIN, "fsdp x tensor"),
     "per document, context": (APART, PLAIN, "context"),
+    "room by row, expert": (ROOM, PLAIN, "expert"),
 }
 FEW = ("dropless, scan and remat, expert",), ("data4",)
 

@@ -112,7 +112,8 @@ class MoeSpec:
       normalize: chosen probabilities are divided by their sum (Mixtral), or used as they are (Switch).
       capacity_factor: an expert has room for capacity_factor * top_k * length / experts tokens, rounded up.
       capacity: room as a number of tokens instead, whatever the length (Switch as transformers has it).
-      balance_weight: of the load-balance loss (Fedus et al. 2022, equation 4).
+      balance_weight: of the load-balance loss (Fedus et al. 2022, equation 4), over the tokens of one row, where
+        transformers count those of a batch.
       z_weight: of the router z-loss (Zoph et al. 2022, equation 5).
     """
 

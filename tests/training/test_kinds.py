@@ -1,8 +1,11 @@
 """What one loop trains, a tiny run each: every kind of model and loss, from drawn parameters or from folders."""
 
 import dataclasses
+import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -301,3 +304,14 @@ def test_mistakes(tmp_path, settings, message):
 def test_the_default_loss_is_cross_entropy(tmp_path):
     batch = packed(VOCAB)
     assert run_of(tmp_path, batch, model=llama.llama(VOCAB, 8, 1, 2, 1)).loss == CrossEntropy()
+
+
+@pytest.mark.slow
+def test_a_reference_is_split_over_devices_like_the_policy(tmp_path):
+    command = [sys.executable, Path(__file__).with_name("kinds_devices.py"), tmp_path / "eight"]
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    found = json.loads(told.splitlines()[-1])
+    batch = pairs()
+    run = run_of(tmp_path / "one", batch, loss=DPO(beta=1.0), init_from=str(OLD), steps=3)
+    assert found["losses"] == pytest.approx(trained(run, batch), rel=1e-5)
+    assert found["split"] > found["arrays"] / 2

@@ -122,6 +122,8 @@ class _Loop:
         """Has a signal come? Several processes ask each other, at the steps that are logged."""
         if jax.process_count() > 1 and step % self.run.log_every:
             return False
+        if jax.process_count() > 1:  # it would be waited for in any case; on CPU two programs in flight can deadlock
+            jax.block_until_ready(self.pending.values if self.pending else None)
         return multihost.agree(signals.received is not None)
 
     def _report_pending(self, progress: Progress) -> None:

@@ -49,10 +49,12 @@ def _main(argv: Sequence[str]) -> int:
     from t5x_style.training.loop import train
 
     multihost.initialize(arguments.coordinator, arguments.num_processes, arguments.process_id)
-    if multihost.is_writer():
+
+    def noted() -> None:
         settings = architecture.kept_settings(run.init_from)
         model_dir.create(run.model_dir, run.model, run.tokenizer, loaded.operative, loaded.full, settings)
-    last = train(run, open_loader)
+
+    last = train(run, open_loader, noted)
     summary = ", ".join(
         f"{name} {last[name]:.4g}" for name in ("loss", "eval_loss", "tokens_per_second") if name in last
     )

@@ -31,6 +31,7 @@ __all__ = [
     "load_params",
     "params_folders",
     "read_frozen",
+    "refuse_adapters",
     "steps",
     "with_shardings",
     "write_frozen",
@@ -168,6 +169,7 @@ def load_params(
     with params_folders(model_dir, step, average) as (places, chosen):
         for place, prefix in places:
             held = {name.removeprefix(prefix) for name in stored.shapes(place) if name.startswith(prefix)}
+            refuse_adapters(model_dir, held - set(wanted))
             here = {prefix + name: leaf for name, leaf in wanted.items() if name in held and name not in found}
             found |= {name.removeprefix(prefix): array for name, array in stored.read(place, here).items()}
     lacking = sorted(set(wanted) - set(found))
@@ -192,14 +194,35 @@ def params_folders(
     found = finished.chosen(model_dir, step)
     item = finished.PARAMS if average is None else f"extra_{average}"
     names = files.list_names(files.join(model_dir, FOLDER, str(found)))
-    if item not in names:
+    frozen = FROZEN in files.list_names(model_dir)
+    if item not in names and (average is not None or not frozen):
         kept = sorted(name.removeprefix("extra_") for name in names if name.startswith("extra_")) or ["none"]
         raise UserError(f"{model_dir}, step {found}, keeps no average {average!r}; it has {', '.join(kept)}")
     with contextlib.ExitStack() as stack:
-        places = [(stack.enter_context(_item(model_dir, found, item, local)), "" if average is None else "average/")]
-        if FROZEN in files.list_names(model_dir):
+        places = []
+        if item in names:
+            place = stack.enter_context(_item(model_dir, found, item, local))
+            places.append((place, "" if average is None else _average_prefix(place)))
+        if frozen:
             places.append((stack.enter_context(_frozen(model_dir, local)), ""))
         yield places, found
+
+
+def _average_prefix(place: str) -> str:
+    """What the policy's names begin with in an average; with "policy" where other models train too."""
+    prefix = "value/average/"
+    names = stored.shapes(place)
+    return f"{prefix}policy/" if any(name.startswith(f"{prefix}policy/") for name in names) else prefix
+
+
+def refuse_adapters(model_dir: str | Path, unread: set[str]) -> None:
+    """Raises UserError where arrays that nobody asked for are those of adapters: without them it is another model."""
+    adapters = sorted(name for name in unread if "/adapter/" in name)
+    if adapters:
+        raise UserError(
+            f"{model_dir} holds adapters ({adapters[0]}, ...), which its model.json does not describe: train on with "
+            "the same TrainRun.adapters; opening them for use is not supported yet"
+        )
 
 
 @contextlib.contextmanager

@@ -57,15 +57,16 @@ def _is_finished(folder: str) -> bool:
     names = files.list_names(folder)
     if UPLOAD in names or COMMIT in names:
         return COMMIT in names
-    if PARAMS not in names:
+    item = next((name for name in names if name == PARAMS or name.startswith(f"{PARAMS}_")), None)
+    if item is None:  # the policy may be frozen, and another model train
         return False
-    inside = files.list_names(files.join(folder, PARAMS))
+    inside = files.list_names(files.join(folder, item))
     if "_METADATA" not in inside:  # Orbax's list of arrays; a removal that was interrupted takes it away
         return False
     if _SUCCESS in names:
         return True
     # An import writes the item alone, so the item has the commit time.
-    holder = folder if _ORBAX in names else files.join(folder, PARAMS) if _ORBAX in inside else None
+    holder = folder if _ORBAX in names else files.join(folder, item) if _ORBAX in inside else None
     return holder is not None and _committed(files.join(holder, _ORBAX))
 
 

@@ -96,6 +96,7 @@ def _export(
 
 def _check_fit(config: Any, mapping: WeightMap, reader: checkpoint_arrays.Readers, source: Path) -> None:
     """Everything that the model has is in the checkpoint with its shape, and goes somewhere."""
+    checkpoints.refuse_adapters(source, set(reader.shapes))
     expected = {path: leaf.shape for path, leaf in load.abstract_parameters(config).items()}
     for path, shape in expected.items():
         if reader.shapes.get(path) != shape:

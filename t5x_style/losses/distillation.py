@@ -21,7 +21,7 @@ from t5x_style.errors import UserError
 from t5x_style.losses.chunked_function import TokenFunction, chunked
 from t5x_style.losses.cross_entropy import loss_weights
 from t5x_style.losses.forward import forward, input_fields, target_fields
-from t5x_style.losses.frozen import check_same_task, frozen, frozen_hidden
+from t5x_style.losses.frozen import check_frozen, check_same_task, frozen, frozen_hidden
 from t5x_style.losses.loss import Batch, Loss, ModelSource, Now, Sums
 from t5x_style.losses.routers import router_terms, router_weight
 
@@ -52,6 +52,7 @@ class Distillation(Loss):
     mixture: float = 0.5
 
     def __post_init__(self):
+        check_frozen("Distillation.teacher", self.teacher)
         if self.temperature <= 0:
             raise UserError(f"Distillation.temperature is {self.temperature}; give a number above 0")
         if not 0 <= self.alpha < 1:

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from t5x_style.errors import UserError
 from t5x_style.losses.chunked import token_log_probs
 from t5x_style.losses.forward import Forward, forward, input_fields, side_of, target_fields
-from t5x_style.losses.frozen import check_same_task, frozen, frozen_hidden
+from t5x_style.losses.frozen import check_frozen, check_same_task, frozen, frozen_hidden
 from t5x_style.losses.loss import Batch, Loss, ModelSource, Now, Sums
 from t5x_style.losses.routers import router_terms, router_weight
 
@@ -76,6 +76,7 @@ class DPO(Loss):
     pairs: int = 1
 
     def __post_init__(self):
+        check_frozen("DPO.reference", self.reference)
         if self.kind not in get_args(Kind):
             raise UserError(f"DPO.kind is {self.kind!r}; choose one of {', '.join(get_args(Kind))}")
         if self.beta <= 0:

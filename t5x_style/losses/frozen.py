@@ -10,6 +10,7 @@ from flax import nnx
 
 from t5x_style.errors import UserError
 from t5x_style.losses.forward import OPTIONAL_FIELDS, hidden_states, input_fields
+from t5x_style.losses.loss import ModelSource
 from t5x_style.models import randomness
 from t5x_style.models.specs import EncoderDecoderConfig
 
@@ -29,6 +30,12 @@ def frozen_hidden(model: Any, batch: Mapping[str, jax.Array]) -> jax.Array:
 def transformer(config: Any) -> Any:
     """The part of a configuration that has the heads: the decoder of an encoder-decoder, else all of it."""
     return config.decoder if isinstance(config, EncoderDecoderConfig) else config
+
+
+def check_frozen(where: str, source: ModelSource) -> None:
+    """Raises UserError where a model that only answers is to train: it would get no gradient, but weight decay."""
+    if source.trainable:
+        raise UserError(f"{where} has trainable={tuple(source.trainable)}; it only answers: leave trainable out")
 
 
 def check_same_task(loss: str, name: str, config: Any, policy: Any) -> None:

@@ -106,10 +106,11 @@ def score(head: Any, hidden_BLD: jax.Array, facts: Facts) -> Scored:
 
 
 def _classes(scores: jax.Array, labels: jax.Array, w: jax.Array) -> Scored:
-    """Scores [..., K], labels and weights [...]."""
+    """Scores [..., K], labels and weights [...]. A label that is no class gives NaN, so that the update is left out."""
     scores = scores.astype(jnp.float32)
     right = labels[..., None] == jnp.arange(scores.shape[-1])
     nll = jax.nn.logsumexp(scores, axis=-1) - jnp.sum(jnp.where(right, scores, 0), axis=-1)
+    nll = jnp.where(labels < scores.shape[-1], nll, jnp.where(w > 0, jnp.nan, 0))
     loss = jnp.sum(w * nll)
     return Scored(loss, {"nll": loss, "accuracy": jnp.sum(w * (jnp.argmax(scores, axis=-1) == labels))})
 

@@ -15,13 +15,15 @@ from t5x_style.training.run import TrainRun
 
 
 def resolve(run: TrainRun) -> TrainRun:
-    """The run with its architecture: that of `init_from` where it has none of its own.
+    """The run with its architecture: where it has none of its own that of its MODEL_DIR, else of `init_from`.
 
     Raises:
       UserError: `init_from` is no folder of a model.
     """
     if run.model is not None:
         return run
+    if begun(run):
+        return dataclasses.replace(run, model=model_dir.read_config(run.model_dir))
     assert isinstance(run.init_from, str)
     return dataclasses.replace(run, model=architecture.of_folder(run.init_from, "init_from"))
 
@@ -43,8 +45,7 @@ def check_run(run: TrainRun, writes: bool = True) -> TrainRun:
         files.check_writable(run.model_dir, "MODEL_DIR")
     run = resolve(run)
     assert run.model is not None
-    begun = files.exists(files.join(run.model_dir, model_dir.MODEL))
-    if begun and checkpoints.steps(run.model_dir):  # without a checkpoint nothing is lost
+    if begun(run):
         architecture.check_same(run.model_dir, run.model)
     check_sources(run)
     if not files.is_file(run.tokenizer):
@@ -62,13 +63,23 @@ def check_run(run: TrainRun, writes: bool = True) -> TrainRun:
     return run
 
 
+def begun(run: TrainRun) -> bool:
+    """Does MODEL_DIR hold a run that would be continued? Without a checkpoint nothing is lost."""
+    return files.exists(files.join(run.model_dir, model_dir.MODEL)) and bool(checkpoints.steps(run.model_dir))
+
+
 def check_sources(run: TrainRun) -> None:
-    """Raises UserError unless every folder that a model starts from holds that model, and the data fits them all."""
+    """Raises UserError unless every folder that a model starts from holds that model, and the data fits them all.
+
+    The start of a run that is continued is looked at only where a model is read from it again (see start.py).
+    """
     assert run.model is not None
     configs = {"policy": run.model}
-    if isinstance(run.init_from, str):
+    started = begun(run)
+    if isinstance(run.init_from, str) and not started:
         architecture.starting_config(run.init_from, run.model, "init_from")
-    for prefix, folder in run.init_from.items() if run.init_from and not isinstance(run.init_from, str) else ():
+    parts = {} if run.init_from is None or isinstance(run.init_from, str) or started else run.init_from
+    for prefix, folder in parts.items():
         architecture.of_folder(folder, f"init_from[{prefix!r}]")
     for name, source in run.loss.models().items():
         what = f"{type(run.loss).__name__}.{name}"

@@ -53,7 +53,7 @@ class Extra:
 class Ema(Extra):
     """An exponential moving average of what trains, float32 (Polyak and Juditsky 1992; Karras et al. 2023, section 3).
 
-    `Evaluation.parameters = "ema"` evaluates it, `load_model(path, parameters="ema")` opens it.
+    `Evaluation.average = "ema"` evaluates it, `load_model(path, average="ema")` opens it.
 
     Attributes:
       decay: average = decay * average + (1 - decay) * parameters.

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import gc
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -37,13 +38,16 @@ class Pending:
     tokens: dict[str, int]
 
 
-def train(run: TrainRun, open_loader: Any) -> dict[str, float]:
+def train(run: TrainRun, open_loader: Any, noted: Callable[[], None] = lambda: None) -> dict[str, float]:
     """Runs `run` to its last step, from the newest checkpoint of its model_dir if there is one.
 
     Args:
-      run: the run, with its architecture (check_run.resolve); its model_dir has been made (see model_dir.create).
+      run: the run, with its architecture (check_run.resolve).
       open_loader: (DataConfig, rows) -> a source of batches, see feed.Feed: t5x_style.data's loader, any iterator with
         its interface, or one that samples from the model between steps.
+
+      noted: called on the writer once the run is known to fit what it starts from: writes what describes it
+        (model_dir.create).
 
     Returns:
       The last values of the training and evaluation metrics.
@@ -52,14 +56,14 @@ def train(run: TrainRun, open_loader: Any) -> dict[str, float]:
       UserError: the configuration does not fit the devices, the data or the checkpoint; or the run diverged.
       Interrupted: a signal stopped it; the checkpoint of the last finished step is on disk.
     """
-    return _Loop(run, set_up(run), open_loader).run_all()
+    return _Loop(run, set_up(run), open_loader, noted).run_all()
 
 
 class _Loop:
     """The loop's own variables; one instance a run."""
 
-    def __init__(self, run: TrainRun, setup: Setup, open_loader: Any):
-        self.run, self.setup, self.open_loader = run, setup, open_loader
+    def __init__(self, run: TrainRun, setup: Setup, open_loader: Any, noted: Callable[[], None]):
+        self.run, self.setup, self.open_loader, self.noted = run, setup, open_loader, noted
         self.feed = Feed(run.data, run.loss, setup, open_loader)
         self.checkpoints = checkpoints.Checkpoints(run.model_dir, run.keep_checkpoints)
         self.last: dict[str, float] = {}
@@ -70,20 +74,21 @@ class _Loop:
     def run_all(self) -> dict[str, float]:
         run, setup = self.run, self.setup
         logging.info("memory:\n%s", memory.table(setup))
-        began = start(run, setup, self.checkpoints)  # without the mesh in force: shapes of models are made in it
-        if began.loader is not None:
-            self.feed.source.set_state(began.loader)
-            logging.info("continuing %s from step %d of %d", run.model_dir, began.step, run.steps)
-        self.writer = metrics.Writer(run.model_dir, began.step, run.tensorboard, multihost.is_writer())
-        try:
+        with contextlib.ExitStack() as stack:  # all are closed, in reverse order, whatever one of them raises
+            for close in (self.feed.close, self.checkpoints.close, self._stop_profile):
+                stack.callback(close)
+            began = start(run, setup, self.checkpoints)  # without the mesh in force: shapes of models are made in it
+            if began.loader is not None:
+                self.feed.source.set_state(began.loader)
+                logging.info("continuing %s from step %d of %d", run.model_dir, began.step, run.steps)
+            if multihost.is_writer():
+                self.noted()
+            self.writer = metrics.Writer(run.model_dir, began.step, run.tensorboard, multihost.is_writer())
+            stack.callback(self.writer.close)
             with StopSignals() as signals, Progress("train", run.steps, "steps") as progress:
                 progress.update(began.step)
                 with meshes.use(setup.mesh, setup.resolver.tables):
                     self._steps(began.state, began.frozen, began.step, signals, progress)
-        finally:
-            with contextlib.ExitStack() as stack:  # all are closed, in reverse order, whatever one of them raises
-                for close in (self.feed.close, self.writer.close, self.checkpoints.close, self._stop_profile):
-                    stack.callback(close)
         return self.last
 
     def _steps(self, state: TrainState, frozen: Arrays, start: int, signals: StopSignals, progress: Progress) -> None:

@@ -82,12 +82,22 @@ def run_models(run: TrainRun) -> dict[str, RunModel]:
         raise UserError(f"{type(run.loss).__name__}.models() names 'policy', which is the run's own model; rename it")
     found = {POLICY: _shape(run, POLICY, ModelSource(trainable=run.trained), run.model, run.policy)}
     policy = found[POLICY]
+    for prefix in run.init_from if isinstance(run.init_from, Mapping) else ():
+        if prefix and not any(path.startswith(f"{prefix}/") for path in policy.shapes):
+            some = ", ".join(sorted({path.split("/")[0] for path in policy.shapes}))
+            raise UserError(f"init_from: no parameter begins with {prefix!r}/; they begin with {some}")
     for name, source in sources.items():
         config = architecture.of_source(source, run.model, f"{type(run.loss).__name__}.{name}")
         if not source.trainable:
             config = without_dropout(config)
         model = _shape(run, name, source, config, source.policy or run.policy)
         if source.folder is None:
+            for path in sorted(set(model.shapes) & set(policy.shapes)):
+                if model.shapes[path].shape != policy.shapes[path].shape:
+                    raise UserError(
+                        f"{name} starts where the policy starts, but its {path} has shape {model.shapes[path].shape}, "
+                        f"the policy's {policy.shapes[path].shape}; give {name} a folder"
+                    )
             unknown = sorted(set(model.shapes) - set(policy.shapes))
             if unknown and not model.trained:
                 raise UserError(

@@ -12,6 +12,7 @@ from jax.sharding import AbstractMesh, Mesh
 
 from t5x_style import mesh as meshes
 from t5x_style.checkpoints import checkpoints, parameters
+from t5x_style.errors import UserError
 from t5x_style.losses.loss import Batch, Now, Sums
 from t5x_style.models.randomness import rows as dropout_keys
 from t5x_style.training import mesh_use, state, step
@@ -78,6 +79,7 @@ def lay_out(run: TrainRun, mesh: Mesh | AbstractMesh) -> Layout:
     shapes, axes = trainable_shapes(models), axes_of(models)
     optimizer = run.optimizer.build({name: axes[name] for name in shapes})
     abstract = jax.eval_shape(lambda: state.fresh(_zeros(shapes), optimizer, run.extras))
+    _check_average(run, abstract)
     shardings = state.state_shardings(abstract, axes, resolver)
     frozen = frozen_shapes(models)
     return Layout(
@@ -117,9 +119,19 @@ def set_up(run: TrainRun) -> Setup:
     train_step = jax.jit(
         step.make_train_step(program, config), donate_argnums=0, out_shardings=(sharding(layout.abstract), None)
     )
-    eval_step = jax.jit(step.make_eval_step(program))
+    eval_step = jax.jit(step.make_eval_step(program), out_shardings=layout.resolver.replicate())
     parts = {field.name: getattr(layout, field.name) for field in dataclasses.fields(layout)}
     return Setup(**parts, mesh=mesh, train_step=train_step, eval_step=eval_step)
+
+
+def _check_average(run: TrainRun, abstract: state.TrainState) -> None:
+    name = None if run.evaluation is None else run.evaluation.average
+    if name is None:
+        return
+    value = abstract.extra[name]
+    if not isinstance(value, dict) or set(value.get("average", ())) != set(abstract.trainable):
+        kind = type(run.extras[name]).__name__
+        raise UserError(f"Evaluation.average is {name!r}, but {kind} keeps no average of the parameters; name an Ema")
 
 
 def _check_mesh_use(

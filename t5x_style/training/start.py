@@ -1,12 +1,17 @@
 """Where a run starts: its newest checkpoint, the folders that it names, or drawn parameters.
 
-Only what no folder holds is drawn. What of the policy is frozen is written once to MODEL_DIR/frozen; the folders of the
-start are noted in MODEL_DIR/sources.json with a fingerprint, so that a continued run finds the same models or stops.
+Only what no folder holds is drawn. What of the policy is frozen is written once to MODEL_DIR/frozen.
+MODEL_DIR/sources.json notes the seed and, by model, the folders of the start with a fingerprint of their content: a
+continued run finds the same models again, or stops.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -50,8 +55,13 @@ def start(run: TrainRun, setup: Setup, saved: checkpoints.Checkpoints) -> Start:
     """
     latest = saved.latest()
     if latest is None:
-        steps = _note_sources(run, setup, None)
-        arrays = start_arrays(run, setup, {**setup.abstract.trainable, **setup.frozen}, steps)
+        noted: dict[str, Any] = {
+            "seed": run.seed,
+            "models": {name: _sources(run, model) for name, model in setup.models.items()},
+        }
+        if multihost.is_writer():
+            files.atomic_write_json(files.join(run.model_dir, SOURCES), noted)
+        arrays = start_arrays(run, setup, {**setup.abstract.trainable, **setup.frozen}, noted)
         frozen = {name: arrays[name] for name in setup.frozen}
         checkpoints.write_frozen(run.model_dir, _of_policy(frozen))
         return Start(_fresh(run, setup, {name: arrays[name] for name in setup.abstract.trainable}), frozen, 0, None)
@@ -65,10 +75,12 @@ def start(run: TrainRun, setup: Setup, saved: checkpoints.Checkpoints) -> Start:
             logging.info("the checkpoint has no extra %r: it starts from the restored parameters", name)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, setup.abstract.extra)
     state.extra = jax.device_put(state.extra, shardings)
-    steps = _note_sources(run, setup, files.join(run.model_dir, SOURCES))
     kept = {name: leaf for name, leaf in setup.frozen.items() if name.startswith(f"{POLICY}/")}
     frozen = {f"{POLICY}/{path}": a for path, a in checkpoints.read_frozen(run.model_dir, _of_policy(kept)).items()}
-    frozen |= start_arrays(run, setup, {n: leaf for n, leaf in setup.frozen.items() if n not in kept}, steps)
+    others = {name: leaf for name, leaf in setup.frozen.items() if name not in kept}
+    if others:
+        noted = _checked_sources(run, setup, others)
+        frozen |= start_arrays(dataclasses.replace(run, seed=noted["seed"]), setup, others, noted)
     return Start(state, frozen, latest, loader)
 
 
@@ -79,11 +91,14 @@ def draw(run: TrainRun, setup: Setup) -> tuple[TrainState, Arrays]:
     return _fresh(run, setup, {name: arrays[name] for name in setup.abstract.trainable}), frozen
 
 
-def start_arrays(run: TrainRun, setup: Setup, wanted: Shapes, steps: Mapping[str, int]) -> Arrays:
+def start_arrays(run: TrainRun, setup: Setup, wanted: Shapes, noted: Mapping[str, Any]) -> Arrays:
     """The arrays of flat names as the run starts with them, in the shardings of `wanted`.
 
     Args:
-      steps: of the MODEL_DIRs that are read, which checkpoint.
+      noted: the content of sources.json, which says which checkpoint of a MODEL_DIR is read.
+
+    Raises:
+      UserError: a folder holds none of the arrays, or does not fit.
     """
     arrays: Arrays = {}
     missing: dict[str, jax.ShapeDtypeStruct] = {}
@@ -92,10 +107,14 @@ def start_arrays(run: TrainRun, setup: Setup, wanted: Shapes, steps: Mapping[str
         found: dict[str, jax.Array] = {}
         if model.source.folder is None and name != POLICY:  # the policy's start, copied: the policy's own is donated
             begun = {path: arrays[f"{POLICY}/{path}"] for path in mine if f"{POLICY}/{path}" in arrays}
-            found = {path: jnp.array(array, mine[path].dtype, copy=True) for path, array in begun.items()}
+            # Of another dtype they are read again, as they will be when the run is continued.
+            found = {p: jnp.array(a, copy=True) for p, a in begun.items() if a.dtype == mine[p].dtype}
         for prefix, folder in _folders(run, model).items():
             inside = _under(mine, prefix, found)
-            read = _read_folder(folder, model, inside, steps.get(folder), whole=not prefix)
+            step = noted["models"].get(name, {}).get(prefix, {}).get("step")
+            read = _read_folder(folder, model, inside, step, whole=not prefix)
+            if inside and not read:
+                raise UserError(f"{name}: {folder} holds none of its parameters{f' under {prefix}/' if prefix else ''}")
             found |= {_joined(prefix, path): array for path, array in read.items()}
         missing |= {f"{name}/{path}": leaf for path, leaf in mine.items() if path not in found}
         if _folders(run, model) and (drawn := sorted(set(mine) - set(found))):
@@ -130,7 +149,7 @@ def _read_folder(folder: str, model: RunModel, wanted: Shapes, step: int | None,
     if not wanted:
         return {}
     if folders.is_folder(folder):
-        config = architecture.starting_config(folder, model.config, "init_from") if whole else None
+        config = architecture.starting_config(folder, model.config, f"{model.name}: its folder") if whole else None
         found = load.load_params(folders.open_folder(folder, config), parameters.nested(wanted), missing="init")
         logging.info("%s: parameters from the Hugging Face folder %s", model.name, folder)
     else:
@@ -170,44 +189,62 @@ def _fresh(run: TrainRun, setup: Setup, trainable: Arrays) -> TrainState:
     return TrainState(step, trainable, optimizer, guard, extra)
 
 
+def _sources(run: TrainRun, model: RunModel) -> dict[str, Any]:
+    """Path prefix -> {"folder", "step", "fingerprint"} of what a model starts from."""
+    return {prefix: _source(folder) for prefix, folder in _folders(run, model).items()}
+
+
+def _checked_sources(run: TrainRun, setup: Setup, wanted: Iterable[str]) -> dict[str, Any]:
+    """sources.json, if the models whose arrays are read again are where they were, as they were."""
+    path = files.join(run.model_dir, SOURCES)
+    if not files.exists(path):
+        raise UserError(f"{path} does not exist: {run.model_dir} was begun without such models; use another MODEL_DIR")
+    noted = files.read_json(path)
+    for name in dict.fromkeys(flat.split("/", 1)[0] for flat in wanted):
+        before, now = noted["models"].get(name, {}), _folders(run, setup.models[name])
+        if {prefix: _absolute(folder) for prefix, folder in now.items()} != {p: e["folder"] for p, e in before.items()}:
+            told = ", ".join(entry["folder"] for entry in before.values()) or "drawn parameters"
+            raise UserError(f"{name} started from {told} and now from {', '.join(now.values()) or 'none'}; put it back")
+        for prefix, folder in now.items():
+            if _source(folder, before[prefix]["step"]) != before[prefix]:
+                raise UserError(
+                    f"{folder!r} has changed since {run.model_dir!r} began; put it back, or use another MODEL_DIR"
+                )
+    return noted
+
+
+def _source(folder: str, step: int | None = None) -> dict[str, Any]:
+    """Where a start is and what is in it."""
+    if folders.is_folder(folder):
+        held = files.local_folder(folder)
+        content: list[Any] = [[file.name, *_sampled(file)] for file in sorted(held.glob("*.safetensors"))]
+        text = files.read_text(files.join(folder, folders.CONFIG))
+    else:
+        step = finished.chosen(folder, step)
+        place = files.join(folder, checkpoints.FOLDER, str(step))
+        content = [files.folder_of_files(files.join(place, finished.PARAMS))]
+        mark = files.join(place, "_CHECKPOINT_METADATA")  # has the time of the save
+        text = files.read_text(files.join(folder, model_dir.MODEL)) + (
+            files.read_text(mark) if files.exists(mark) else ""
+        )
+    return {"folder": _absolute(folder), "step": step, "fingerprint": files.fingerprint([content, text])}
+
+
+def _sampled(file: Path) -> tuple[int, str]:
+    """The size of a file and a hash of 64 pieces of 4 KiB: its beginning, its end, and between."""
+    size, digest = file.stat().st_size, hashlib.blake2b(digest_size=16)
+    with file.open("rb") as opened:
+        for piece in range(64):
+            opened.seek(max(0, size - 4096) * piece // 63)
+            digest.update(opened.read(4096))
+    return size, digest.hexdigest()
+
+
+def _absolute(folder: str) -> str:
+    return folder if files.is_remote(folder) else os.path.abspath(folder)
+
+
 def _of_policy(arrays: Mapping[str, Any]) -> dict[str, Any]:
     """Path -> value of the policy's among flat names."""
     start = f"{POLICY}/"
     return {name.removeprefix(start): value for name, value in arrays.items() if name.startswith(start)}
-
-
-def _note_sources(run: TrainRun, setup: Setup, noted: str | None) -> dict[str, int]:
-    """Writes or compares sources.json; returns the checkpoint that is read of every MODEL_DIR."""
-    named = {folder for model in setup.models.values() for folder in _folders(run, model).values()}
-    if noted is None:
-        found = {folder: _source(folder, None) for folder in sorted(named)}
-        if multihost.is_writer():
-            files.atomic_write_json(files.join(run.model_dir, SOURCES), found)
-        return {folder: entry["step"] for folder, entry in found.items() if entry["step"] is not None}
-    before = files.read_json(noted) if files.exists(noted) else {}
-    # The policy is in its checkpoint: only folders of models that are read again must still be there.
-    again = {
-        folder
-        for name, model in setup.models.items()
-        if any(flat.startswith(f"{name}/") for flat in setup.frozen) and name != POLICY
-        for folder in _folders(run, model).values()
-    }
-    for folder in sorted(again):
-        old = before.get(folder)
-        if old is not None and _source(folder, old["step"]) != old:
-            raise UserError(
-                f"{folder!r} has changed since {run.model_dir!r} began; put it back, or use another MODEL_DIR"
-            )
-    return {folder: before[folder]["step"] for folder in again if before.get(folder, {}).get("step") is not None}
-
-
-def _source(folder: str, step: int | None) -> dict[str, Any]:
-    """{"step", "fingerprint"} of a folder: names and sizes of the files that hold the parameters, and its config."""
-    if folders.is_folder(folder):
-        step, described = None, folders.CONFIG
-        sizes = {n: size for n, size in files.file_sizes(folder).items() if n.endswith(".safetensors")}
-    else:
-        step, described = finished.chosen(folder, step), model_dir.MODEL
-        sizes = files.folder_of_files(files.join(folder, checkpoints.FOLDER, str(step), finished.PARAMS))
-    text = files.read_text(files.join(folder, described))
-    return {"step": step, "fingerprint": files.fingerprint([sizes, text])}

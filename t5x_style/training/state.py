@@ -48,7 +48,8 @@ class TrainState:
         items = {_item(model): parameters.nested(arrays) for model, arrays in by_model.items()}
         items["optimizer"] = _nested(self.optimizer, names)
         items["extra"] = {"step": self.step, "guard": self.guard}
-        return items | {f"extra_{name}": _nested(value, names) for name, value in self.extra.items()}
+        # A value may be a single array, which cannot be an item of its own.
+        return items | {f"extra_{name}": {"value": _nested(value, names)} for name, value in self.extra.items()}
 
     @classmethod
     def of_items(cls, items: Mapping[str, Any], names: list[str], extras: Mapping[str, Extra]) -> TrainState:
@@ -63,7 +64,7 @@ class TrainState:
         }
         trainable = {name: trainable[name] for name in names}
         extra = {
-            name: _flat(items[f"extra_{name}"], names) if f"extra_{name}" in items else rule.init(trainable)
+            name: _flat(items[f"extra_{name}"]["value"], names) if f"extra_{name}" in items else rule.init(trainable)
             for name, rule in extras.items()
         }
         optimizer = _flat(items["optimizer"], names)

@@ -74,7 +74,7 @@ def accumulate(
       scale: the loss is multiplied by it before the backward pass; the gradients are divided by it again.
 
     Returns:
-      (gradients by flat name, the loss, the largest weight of a term, the metrics' (sum, weight)).
+      (float32 gradients by flat name, the loss, the largest weight of a term, the metrics' (sum, weight)).
     """
     weights = jax.tree.map(lambda array: jnp.sum(array, axis=0), jax.vmap(program.weights)(dict(batch)))
 
@@ -92,7 +92,7 @@ def accumulate(
 
     def one(microbatch: Batch, keys: jax.Array | None) -> Any:
         (_, sums), gradients = jax.value_and_grad(total, has_aux=True)(trainable, microbatch, keys)
-        return pin(gradients), sums
+        return pin(float32(gradients)), sums  # in bfloat16 a sum of many microbatches would not grow any more
 
     first = jax.tree.map(lambda array: array[0], (dict(batch), now.keys))
     if next(iter(batch.values())).shape[0] == 1:
@@ -108,7 +108,7 @@ def accumulate(
     largest, _ = _shares(weights, sums.losses)
     inverse = 1 / jnp.maximum(largest, _SMALLEST)
     unscale = inverse if scale is None else inverse / scale
-    gradients = jax.tree.map(lambda gradient: gradient * unscale.astype(gradient.dtype), gradients)
+    gradients = jax.tree.map(lambda gradient: gradient * unscale, gradients)
     return gradients, loss * inverse, largest, sums.metrics
 
 
@@ -152,7 +152,7 @@ def make_train_step(
         norm = optax.global_norm(gradients)
         good, counters = update_guard(state.guard, config.guard, loss, norm, scaled=scale is not None)
         full = float32(state.trainable)
-        updates, new_optimizer = config.optimizer.update(float32(gradients), state.optimizer, full)
+        updates, new_optimizer = config.optimizer.update(gradients, state.optimizer, full)
         new = optax.apply_updates(full, updates)
 
         def choose(new: jax.Array, old: jax.Array) -> jax.Array:

@@ -23,6 +23,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = command_line.parser("t5x_style.generate", __doc__)
     parser.add_argument("--model", required=True, metavar="FOLDER", help="MODEL_DIR or Hugging Face folder")
     parser.add_argument("--step", type=int, help="checkpoint of a MODEL_DIR (default: the newest)")
+    parser.add_argument("--average", help="one of the run's extras that keeps an average, such as ema")
     parser.add_argument("--prompt", action="append", default=[], help="text to continue or to answer, repeatable")
     parser.add_argument("--input", metavar="FILE", help="UTF-8 file with one prompt a line; - reads standard input")
     parser.add_argument("--max_new_tokens", type=int, help="(default: as the folder says, or 64)")
@@ -68,7 +69,7 @@ def _main(argv: Sequence[str]) -> int:
     from t5x_style.decoding import cut_at
     from t5x_style.huggingface.generation_config import OPTIONS
 
-    loaded = t5x_style.load_model(arguments.model, arguments.step)
+    loaded = t5x_style.load_model(arguments.model, arguments.step, average=arguments.average)
     options = {name: getattr(arguments, name) for name in OPTIONS if hasattr(arguments, name)}
     options |= {"seed": arguments.seed, "batch_size": arguments.batch_size}
     stop = loaded.generation_defaults.stop if arguments.stop is None else arguments.stop

@@ -169,9 +169,10 @@ def mesh_sizes(config: MeshConfig, devices: int) -> tuple[int, ...]:
     if -1 in sizes:
         sizes[sizes.index(-1)] = max(1, devices // known)
     if math.prod(sizes) != devices:
+        needed = f"a multiple of {known}" if -1 in config.sizes else str(known)
         raise UserError(
-            f"mesh {dict(zip(AXES, config.sizes))} needs a multiple of {math.prod(sizes)} devices, there are "
-            f"{devices}; change the mesh sizes or the number of devices"
+            f"mesh {dict(zip(AXES, config.sizes))} needs {needed} devices, there are {devices}; change the mesh sizes "
+            "or the number of devices"
         )
     return tuple(sizes)
 

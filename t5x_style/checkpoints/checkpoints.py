@@ -54,6 +54,7 @@ class Checkpoints:
     def __init__(self, model_dir: str | Path, keep: int = 2):
         _without_tensorflow()
         self._uploads = remote.Uploads(model_dir, keep) if remote.is_staged(model_dir) else None
+        self._model_dir = model_dir
         self._folder = orbax_path(files.join(model_dir, FOLDER))
         if not files.is_remote(model_dir):
             _set_aside(model_dir)
@@ -94,6 +95,11 @@ class Checkpoints:
         assert saved, f"{self._folder}: Orbax left out the save of step {step}"
         if self._uploads is not None:
             self._uploads.start(step)
+
+    def metadata(self, step: int) -> dict:
+        """The metadata that a checkpoint was saved with."""
+        path = files.join(self._model_dir, FOLDER, str(step), "metadata", "metadata")
+        return files.read_json(path) if files.exists(path) else {}
 
     def restore(self, step: int, abstract: Mapping[str, Any]) -> tuple[dict[str, Any], dict, dict]:
         """Reads a checkpoint into the shardings of `abstract` (items of ShapeDtypeStructs with shardings).

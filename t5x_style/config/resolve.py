@@ -58,7 +58,7 @@ class Resolver:
             other = target if target is not None else other
         if other is not None:
             raise UserError(f"{name!r} is {other!r}, no class or function")
-        raise UserError(f"nothing is called {name!r}{self._near(name)}")
+        raise UserError(f"nothing is called {name!r}{self._near(name, symbols)}")
 
     def _meanings(self, name: str, symbols: Mapping[str, Any]) -> Iterator[Any]:
         """What a name can mean, None where it means nothing, in the order of `resolve`."""
@@ -98,8 +98,17 @@ class Resolver:
             module = module.rpartition(".")[0]
         return None
 
-    def _near(self, name: str) -> str:
+    def _near(self, name: str, symbols: Mapping[str, Any]) -> str:
         last = name.rpartition(".")[2]
+        own = {
+            attribute: f"{symbol}.{attribute}"
+            for symbol, value in symbols.items()
+            if isinstance(value, ModuleType)
+            for attribute in vars(value)
+            if not attribute.startswith("_")
+        }
+        if mine := difflib.get_close_matches(last, own, n=1, cutoff=0.6):
+            return f"; did you mean {own[mine[0]]}?"
         known = {*self.names, *(full.rpartition(".")[2] for full in self.found)}
         near = difflib.get_close_matches(last, known, n=3, cutoff=0.6)
         if near:

@@ -100,6 +100,14 @@ def _statements(path: Path) -> Iterator[Any]:
         raise UserError(f"{path}:{error.lineno}: {error.msg.strip().splitlines()[0]}: {text}") from error
     except tokenize.TokenError as error:
         raise UserError(f"{path}: {error.args[0]} (a bracket or a string is not closed)") from error
+    except ValueError as error:
+        if isinstance(error, UnicodeDecodeError):
+            raise UserError(f"{path} cannot be read: {error}") from error
+        line = str(error).partition("on line ")[2].partition(":")[0]
+        raise UserError(
+            f"{path}{f':{line}' if line.isdigit() else ''}: a value is no gin value; texts stand in quotes, a part is "
+            "written @Name()"
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
 
@@ -127,7 +135,7 @@ def _import(statement: Any, place: str) -> Mapping[str, Any]:
         module = import_module(statement.module)
         if not statement.is_from and not statement.alias:  # `import a.b` gives the name a
             module = import_module(statement.module.partition(".")[0])
-    except (ImportError, SyntaxError) as error:
+    except Exception as error:  # a user's module can raise anything
         raise UserError(
             f"{place}: `{statement.format()}` failed: {error}; a module of your own must lie in the working directory "
             "or on PYTHONPATH, and t5x_style's short names need no import"

@@ -49,6 +49,8 @@ def check_run(run: TrainRun, writes: bool = True) -> TrainRun:
         architecture.check_same(run.model_dir, run.model)
     check_sources(run)
     if not files.is_file(run.tokenizer):
+        if files.is_dir(run.tokenizer):
+            raise UserError(f"tokenizer {run.tokenizer!r} is a folder; give the SentencePiece model file in it")
         raise UserError(f"tokenizer {run.tokenizer!r} does not exist; train one with beam_pipelines.train_tokenizer")
     vocabulary = Vocabulary(run.tokenizer)
     if vocabulary.size > run.model.vocab_size:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,7 +24,7 @@ def check_fields(loss: Loss, configs: Mapping[str, Any], objective: Objective) -
       UserError: they do not fit, or the loss cannot train such a model.
     """
     known = {name: configs.get(name, source.model or configs["policy"]) for name, source in loss.models().items()}
-    reads = loss.reads({**known, "policy": configs["policy"]})
+    reads = reads_of(loss, {**known, "policy": configs["policy"]})
     spec: BatchSpec = objective.spec
     made = {field.name: field.side for field in spec.fields}
     lacking = [name for name in reads if name not in made and name not in OPTIONAL_FIELDS]
@@ -31,6 +32,12 @@ def check_fields(loss: Loss, configs: Mapping[str, Any], objective: Objective) -
     if not lacking and not unread:
         return
     kind, what = type(configs["policy"]).__name__, type(loss).__name__
+    if lacking and not unread and {name.split("_")[0] for name in lacking} <= set(spec.sides):
+        near = difflib.get_close_matches(lacking[0], made, n=1, cutoff=0.6)
+        raise UserError(
+            f"{what} reads {lacking[0]}, which the objective {type(objective).__name__} does not make"
+            + (f"; did you mean {near[0]}?" if near else f"; it makes {', '.join(made)}")
+        )
     needed = _named(dict.fromkeys(name.split("_")[0] for name in reads if name not in OPTIONAL_FIELDS))
     raise UserError(
         f"TrainRun.model is a {kind}, of which {what} reads the fields of {needed}; the objective "
@@ -38,6 +45,27 @@ def check_fields(loss: Loss, configs: Mapping[str, Any], objective: Objective) -
         + (f", without {lacking[0]}" if lacking else "")
         + "; choose a model, a loss or an objective to fit"
     )
+
+
+def reads_of(loss: Loss, configs: Mapping[str, Any]) -> tuple[str, ...]:
+    """What `loss.reads` says.
+
+    Raises:
+      UserError: it is not defined, fails, or gives something else than names.
+    """
+    name = type(loss).__name__
+    try:
+        found = loss.reads(configs)
+    except UserError:
+        raise
+    except NotImplementedError as error:
+        raise UserError(f"{name} defines no reads(configs); return the names of the fields it reads") from error
+    except Exception as error:
+        raise UserError(f"{name}.reads fails: {type(error).__name__}: {error}") from error
+    given: Any = found
+    if not isinstance(given, (tuple, list)) or not all(isinstance(each, str) for each in given):
+        raise UserError(f"{name}.reads gives {found!r}; it must give a tuple of field names")
+    return tuple(given)
 
 
 def _named(sides: Any) -> str:

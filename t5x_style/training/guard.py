@@ -7,6 +7,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from t5x_style.errors import UserError
+
 
 @dataclasses.dataclass(frozen=True)
 class GuardConfig:
@@ -24,6 +26,16 @@ class GuardConfig:
     warmup_steps: int = 100
     decay: float = 0.99
     patience: int = 20
+
+    def __post_init__(self):
+        for name, fits in (
+            ("spike_factor", self.spike_factor >= 0),
+            ("warmup_steps", self.warmup_steps >= 0),
+            ("decay", 0 <= self.decay < 1),
+            ("patience", self.patience >= 1),
+        ):
+            if not fits:
+                raise UserError(f"GuardConfig.{name} is {getattr(self, name)}, which is out of its range")
 
 
 @jax.tree_util.register_dataclass

@@ -19,7 +19,7 @@ from t5x_style import mesh as meshes
 from t5x_style.checkpoints import checkpoints
 from t5x_style.errors import UserError
 from t5x_style.progress import Progress
-from t5x_style.training import evaluation, memory, metrics, multihost, profile, throughput
+from t5x_style.training import evaluation, lock, memory, metrics, multihost, profile, settings, throughput
 from t5x_style.training.feed import Feed
 from t5x_style.training.run import TrainRun
 from t5x_style.training.run_models import POLICY
@@ -56,7 +56,9 @@ def train(run: TrainRun, open_loader: Any, noted: Callable[[], None] = lambda: N
       UserError: the configuration does not fit the devices, the data or the checkpoint; or the run diverged.
       Interrupted: a signal stopped it; the checkpoint of the last finished step is on disk.
     """
-    return _Loop(run, set_up(run), open_loader, noted).run_all()
+    setup = set_up(run)
+    with lock.held(run.model_dir):
+        return _Loop(run, setup, open_loader, noted).run_all()
 
 
 class _Loop:
@@ -80,7 +82,8 @@ class _Loop:
             began = start(run, setup, self.checkpoints)  # without the mesh in force: shapes of models are made in it
             if began.loader is not None:
                 self.feed.source.set_state(began.loader)
-                logging.info("continuing %s from step %d of %d", run.model_dir, began.step, run.steps)
+                done = ": nothing is left to do" if began.step == run.steps else ""
+                logging.info("continuing %s from step %d of %d%s", run.model_dir, began.step, run.steps, done)
             if multihost.is_writer():
                 self.noted()
             self.writer = metrics.Writer(run.model_dir, began.step, run.tensorboard, multihost.is_writer())
@@ -166,7 +169,7 @@ class _Loop:
         states = multihost.gather_json(self.feed.source.get_state())
         merged = self.feed.source.merge_states(states)
         metadata: dict[str, Any] = {"step": step, "time": time.time(), "steps": self.run.steps}
-        metadata["execution"] = dataclasses.asdict(self.run.execution)
+        metadata["settings"] = settings.settings(self.run)
         self.checkpoints.save(step, state.items(), merged, metadata)
         self.writer.flush()
 

@@ -101,6 +101,8 @@ class TrainRun:
             raise UserError("MODEL_DIR is empty; pass --gin.MODEL_DIR=\"'path'\"")
         if self.model is None and not isinstance(self.init_from, str):
             raise UserError("TrainRun.model is not set; include a file of gin/models, or give a folder as init_from")
+        if not 0 <= self.seed < 2**32:
+            raise UserError(f"TrainRun.seed is {self.seed}, must lie in [0, 2**32)")
         if self.profile_steps is not None and not 1 <= self.profile_steps[0] <= self.profile_steps[1]:
             raise UserError(f"TrainRun.profile_steps is {self.profile_steps}; give (first, last), first not after last")
         if self.policy.compute == "float16":

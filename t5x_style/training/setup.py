@@ -16,6 +16,7 @@ from t5x_style.errors import UserError
 from t5x_style.losses.loss import Batch, Now, Sums
 from t5x_style.models.randomness import rows as dropout_keys
 from t5x_style.training import mesh_use, state, step
+from t5x_style.training.check_loss import check_loss
 from t5x_style.training.run import TrainRun
 from t5x_style.training.run_models import RunModel, axes_of, frozen_shapes, run_models, trainable_shapes
 
@@ -80,6 +81,8 @@ def lay_out(run: TrainRun, mesh: Mesh | AbstractMesh) -> Layout:
     optimizer = run.optimizer.build({name: axes[name] for name in shapes})
     abstract = jax.eval_shape(lambda: state.fresh(_zeros(shapes), optimizer, run.extras))
     _check_average(run, abstract)
+    reads = run.loss.reads({name: model.config for name, model in models.items()})
+    check_loss(run.loss, reads, loss_program(run, models), shapes, frozen_shapes(models), abstract.extra, run.data)
     shardings = state.state_shardings(abstract, axes, resolver)
     frozen = frozen_shapes(models)
     return Layout(

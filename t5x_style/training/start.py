@@ -23,7 +23,7 @@ from t5x_style.checkpoints import checkpoints, finished, parameters
 from t5x_style.errors import UserError
 from t5x_style.huggingface import folder as folders
 from t5x_style.huggingface import load
-from t5x_style.training import architecture, multihost
+from t5x_style.training import architecture, multihost, settings
 from t5x_style.training import state as states
 from t5x_style.training.run import TrainRun
 from t5x_style.training.run_models import POLICY, RunModel, build
@@ -31,6 +31,8 @@ from t5x_style.training.setup import Setup
 from t5x_style.training.state import Arrays, TrainState
 
 SOURCES = "sources.json"
+# Settings that say which arrays a checkpoint has.
+_SHAPING = ("optimizer", "trainable", "model", "adapters", "loss", "policy.params")
 Shapes = Mapping[str, jax.ShapeDtypeStruct]
 
 
@@ -65,10 +67,22 @@ def start(run: TrainRun, setup: Setup, saved: checkpoints.Checkpoints) -> Start:
         frozen = {name: arrays[name] for name in setup.frozen}
         checkpoints.write_frozen(run.model_dir, _of_policy(frozen))
         return Start(_fresh(run, setup, {name: arrays[name] for name in setup.abstract.trainable}), frozen, 0, None)
-    items, loader, metadata = saved.restore(latest, setup.abstract.items())
-    for name, before in metadata.get("execution", {}).items():
-        if getattr(run.execution, name, before) != before:
-            logging.info("Execution.%s was %r, is now %r", name, before, getattr(run.execution, name))
+    if latest > run.steps:
+        raise UserError(f"{run.model_dir} is at step {latest}, TrainRun.steps is {run.steps}; give more steps")
+    before = saved.metadata(latest).get("settings", {})
+    changes = settings.changed(before, settings.settings(run)) if before else []
+    try:
+        items, loader, _ = saved.restore(latest, setup.abstract.items())
+    except UserError as error:
+        told = [line for line in changes if line.startswith(_SHAPING)]
+        if not told:
+            raise
+        raise UserError(
+            f"{run.model_dir}, step {latest}, is of another run: {'; '.join(told)}; put it back, or use another "
+            "MODEL_DIR"
+        ) from error
+    for line in changes:
+        logging.info("changed since the checkpoint: %s", line)
     state = TrainState.of_items(items, list(setup.abstract.trainable), run.extras)
     for name in run.extras:
         if f"extra_{name}" not in items:

@@ -224,6 +224,18 @@ def test_optimizer_works_in_float32_whatever_the_parameters_are():
     assert {leaf.dtype for leaf in train_state.trainable.values()} == {jnp.dtype("bfloat16")}
 
 
+def test_microbatches_of_bfloat16_parameters_are_added_in_float32():
+    """256 equal microbatches: in bfloat16 the sum would stop growing at a fraction."""
+    half = {name: value.astype(jnp.bfloat16) for name, value in params().items()}
+    one = make_batch()
+    many = jax.tree.map(lambda array: np.broadcast_to(array, (256, *array.shape)), one)
+    found, _ = accumulate(half, many)
+    expected, _ = accumulate(half, split(one, 1))
+    for name, gradient in found.items():
+        assert gradient.dtype == np.float32
+        np.testing.assert_allclose(gradient, expected[name], rtol=1e-5)
+
+
 def test_rows_of_the_global_batch():
     np.testing.assert_array_equal(step.global_rows(1, 8, 2), [range(8)])
     np.testing.assert_array_equal(step.global_rows(4, 2, 2), [[0, 4], [1, 5], [2, 6], [3, 7]])

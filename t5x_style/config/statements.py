@@ -96,18 +96,12 @@ def _statements(path: Path) -> Iterator[Any]:
     try:
         yield from _parse(path.read_text(encoding="utf-8"))
     except SyntaxError as error:
-        text = (error.text or "").strip()
-        raise UserError(f"{path}:{error.lineno}: {error.msg.strip().splitlines()[0]}: {text}") from error
+        text, what = (error.text or "").strip(), error.msg.strip().splitlines()[0]
+        if what.startswith("malformed node"):
+            what = "the value is no gin value (a text stands in quotes, a part is written @Name())"
+        raise UserError(f"{path}:{error.lineno}: {what}: {text}") from error
     except tokenize.TokenError as error:
         raise UserError(f"{path}: {error.args[0]} (a bracket or a string is not closed)") from error
-    except ValueError as error:
-        if isinstance(error, UnicodeDecodeError):
-            raise UserError(f"{path} cannot be read: {error}") from error
-        line = str(error).partition("on line ")[2].partition(":")[0]
-        raise UserError(
-            f"{path}{f':{line}' if line.isdigit() else ''}: a value is no gin value; texts stand in quotes, a part is "
-            "written @Name()"
-        ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
 

@@ -190,7 +190,7 @@ def test_a_file_of_the_project_that_is_named_must_be_used_up(monkeypatch, write)
         ("llama2.size = 7", "llama2.size is 7, must be str ("),
         ("llama2.vocab_multiple = 'x'", "llama2.vocab_multiple is 'x', must be int ("),
         ("TrainRun.optimizer = @Cosine()", "TrainRun.optimizer is @Cosine(), must be Optimizer ("),
-        ("TrainRun.loss = CrossEntropy()", "the value is no gin value (a text stands in quotes, a part is written @Name())"),
+        ("TrainRun.loss = CrossEntropy()", "(a text stands in quotes, a part is written @Name())"),
         ("TrainRun.optimizer = @Lion", "TrainRun.optimizer is @Lion, must be Optimizer ("),
         ("OPTIMIZER = @Lion\nTrainRun.optimizer = %OPTIMIZER", "run.gin:16); did you mean @Lion()?"),
         ("TrainRun.seed = @Lion()", "TrainRun.seed is @Lion(), must be int ("),

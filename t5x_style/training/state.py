@@ -79,7 +79,7 @@ def fresh(trainable: Arrays, optimizer: optax.GradientTransformation, extras: Ma
 
 def float32(arrays: Arrays) -> Arrays:
     """What the optimizer works on: float32, whatever the parameters' format is."""
-    return {name: array.astype(jnp.float32) for name, array in arrays.items()}
+    return jax.tree.map(lambda array: array.astype(jnp.float32), arrays)
 
 
 def state_shardings(

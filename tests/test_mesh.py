@@ -51,7 +51,7 @@ def test_wrong_configurations():
         mesh.MeshConfig(zero_stage=1, tables=mesh.Tables())
     with pytest.raises(UserError, match="names mesh axis 'tensr'"):
         mesh.Tables(parameters=(("mlp", "tensr"),))
-    with pytest.raises(UserError, match="needs 3 devices|needs a multiple of 3 devices"):
+    with pytest.raises(UserError, match=r"needs 3 devices|needs a multiple of 3 devices"):
         mesh.make_mesh(mesh.MeshConfig(data=3))
 
 

@@ -107,7 +107,8 @@ def _unset(plan: levels.Plan) -> Iterator[str]:
     if not plan.unset:
         return
     names = sorted(plan.unset)
-    known = [*plan.macros, *(binding.key.parameter for binding in plan.rest if not binding.key.target)]
+    written = (binding.key.parameter for binding in plan.rest if not binding.key.target)
+    known = [name for name in (*plan.macros, *written) if name not in names]  # a name that is %gin.REQUIRED is no help
     near = [match for name in names for match in difflib.get_close_matches(name, known, n=1, cutoff=0.6)]
     hint = f" (set are similar names: {', '.join(near)})" if near else ""
     yield f"macro {', '.join(names)} is not set; pass --gin.{names[0]}=VALUE or set it in a gin file{hint}"

@@ -243,3 +243,8 @@ def test_files_beside_the_including_one_are_found(write, tmp_path, recipe):
     run = recipe("include 'rate.gin'")
     assert run.optimizer.schedule.peak == 1e-3  # the including file has the last word
     assert not Path("rate.gin").exists()
+
+
+def test_a_required_macro_that_is_misspelt_is_recognised():
+    with pytest.raises(UserError, match=r"macro MODEL_DIR is not set.*similar names: MODLE_DIR\)"):
+        config.load(TrainRun, ["runs/quickstart_pretrain.gin"], ["MODLE_DIR = 'x'"])

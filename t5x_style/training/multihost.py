@@ -43,7 +43,7 @@ def _without_kept_programs() -> None:
     """On CPU a program of several processes that comes from the compilation cache can wait for itself for ever.
 
     Seen with JAX 0.10.2: the first training step on 2 processes of 2 devices stood still in 3 of 3 runs that read it
-    from the cache, in none of 18 that compiled it.
+    from the cache, in none of 15 that compiled it.
     """
     if jax.default_backend() == "cpu" and jax.process_count() > 1:
         jax.config.update("jax_enable_compilation_cache", False)

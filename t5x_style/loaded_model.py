@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
-import operator
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +16,7 @@ from flax import nnx
 from t5x_style import decoding, files, model_dir, models
 from t5x_style.checkpoints import checkpoints, parameters
 from t5x_style.data.vocabulary import Tokenizer, start_id
+from t5x_style.decoding.rows import Rows, prompt_ids, rows_of
 from t5x_style.decoding.stopping import cut_at
 from t5x_style.errors import UserError
 from t5x_style.huggingface import folder as folders
@@ -26,9 +26,6 @@ from t5x_style.huggingface.tokenizers import tokenizer_files
 from t5x_style.models.specs import DecoderConfig, DtypePolicy, EncoderDecoderConfig
 from t5x_style.models.specs.recurrent_config import RecurrentConfig
 from t5x_style.models.specs.xlnet_config import XLNetConfig
-
-Rows: TypeAlias = Sequence[Sequence[int]] | np.ndarray | jax.Array
-_LARGEST = np.iinfo(np.int32).max
 
 
 def load_model(
@@ -176,12 +173,12 @@ class LoadedModel:
             table of positions, or an argument is missing, of another shape or of no use to this model.
         """
         self._check_head()
-        ids, mask = _rows(tokens, segment_ids, "tokens")
+        ids, mask = rows_of(tokens, segment_ids, "tokens")
         inputs: dict[str, np.ndarray] = {}
         if isinstance(self.config, EncoderDecoderConfig):
             if encoder_tokens is None:
                 raise UserError("logits: this model is an encoder-decoder; give encoder_tokens too")
-            source, source_mask = _rows(encoder_tokens, encoder_segment_ids, "encoder_tokens")
+            source, source_mask = rows_of(encoder_tokens, encoder_segment_ids, "encoder_tokens")
             if len(source) != len(ids):
                 raise UserError(f"logits: {len(ids)} rows of tokens and {len(source)} of encoder_tokens; give as many")
             self._check_ids(source, "encoder_tokens")
@@ -255,7 +252,7 @@ class LoadedModel:
         if len(kinds) > 1:
             raise UserError("generate: some prompts are texts, others ids; give one kind")
         textual = kinds == {True}
-        ids = self.encode_prompts(texts) if textual else _prompt_ids(texts)
+        ids = self.encode_prompts(texts) if textual else prompt_ids(texts)
         if options["stop"]:
             options["decode"] = self.tokenizer.decode
         self._unstack()
@@ -352,7 +349,7 @@ class LoadedModel:
             )
 
     def _token_types(self, token_types: Rows, ids: np.ndarray) -> np.ndarray:
-        types, _ = _rows(token_types, None, "token_types")
+        types, _ = rows_of(token_types, None, "token_types")
         count = getattr(getattr(self.config, "embedding", None), "types", 0)
         if count == 0 and not hasattr(self.config, "bidirectional_data"):
             raise UserError("logits: this model has no token types; leave token_types out")
@@ -361,47 +358,6 @@ class LoadedModel:
         if count and types.size and (types.min() < 0 or types.max() >= count):
             raise UserError(f"logits: token_types holds {types.max()}, this model has {count} types, from 0")
         return types
-
-
-def _rows(tokens: Rows, segment_ids: Rows | None, name: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """Ids [batch, length] int32, and segment ids of the same shape, None where all tokens are one segment."""
-    if not isinstance(tokens, (np.ndarray, jax.Array)):
-        if isinstance(tokens, (str, bytes)) or not isinstance(tokens, Sequence):
-            raise UserError(f"{name} is a {type(tokens).__name__}; give integers [batch, length]")
-        tokens = [tokens] if len(tokens) and np.ndim(tokens[0]) == 0 else list(tokens)  # type: ignore[list-item]
-        lengths = [len(row) for row in tokens]
-        if len(set(lengths)) > 1:
-            if segment_ids is not None:
-                raise UserError(f"{name} has rows of unequal length; pad them to give segment ids too")
-            longest = max(lengths)
-            segment_ids = np.array([[1] * size + [0] * (longest - size) for size in lengths], np.int32)
-            tokens = [[*row, *[0] * (longest - len(row))] for row in tokens]
-    try:
-        ids = np.asarray(tokens)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{name} is no array of ids ({error})") from error
-    ids = ids[None] if ids.ndim == 1 else ids
-    if ids.ndim != 2 or ids.size == 0 or not np.issubdtype(ids.dtype, np.integer):
-        raise UserError(f"{name} has shape {ids.shape} and type {ids.dtype}; give integers [batch, length], not empty")
-    if ids.max() > _LARGEST or ids.min() < -_LARGEST:  # int32 would wrap it into the vocabulary
-        raise UserError(f"{name} holds a number beyond 32 bits; give ids of the vocabulary")
-    if segment_ids is None:
-        return ids.astype(np.int32), None
-    segments = np.asarray(segment_ids)
-    segments = segments[None] if segments.ndim == 1 else segments
-    if segments.dtype != bool and not np.issubdtype(segments.dtype, np.integer):
-        raise UserError(f"segment ids of {name} are {segments.dtype}; give integers, 0 for padding")
-    if segments.shape != ids.shape:
-        raise UserError(f"segment ids of {name} have shape {segments.shape}, {name} {ids.shape}; give one a token")
-    return ids.astype(np.int32), segments.astype(np.int32)
-
-
-def _prompt_ids(rows: Sequence[Any]) -> list[list[int]]:
-    """Prompts of ids as Python's integers; nothing is rounded."""
-    try:
-        return [[operator.index(token) for token in row] for row in rows]
-    except TypeError as error:
-        raise UserError(f"generate: prompts of ids are lists of integers, such as [[1, 5, 6]] ({error})") from error
 
 
 @functools.partial(jax.jit, static_argnames=("graphdef",))

@@ -32,7 +32,7 @@ def evaluate(run: TrainRun, setup: Setup, open_loader: Any, state: TrainState, f
     if evaluation.average is not None:
         average = state.extra[evaluation.average]["average"]
         trainable = {name: array.astype(trainable[name].dtype) for name, array in average.items()}
-    feed = Feed(evaluation.data, run.loss, setup, open_loader)
+    feed = Feed(evaluation.data, setup, open_loader)
     totals: Totals = {}
     try:
         for index, batch in enumerate(feed.source):

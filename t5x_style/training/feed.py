@@ -10,7 +10,6 @@ import numpy as np
 from t5x_style import mesh as meshes
 from t5x_style.data.batches import BatchSpec
 from t5x_style.data.data_config import DataConfig
-from t5x_style.losses.loss import Loss
 from t5x_style.training.setup import Setup
 from t5x_style.training.state import Arrays, TrainState
 
@@ -29,12 +28,11 @@ class Feed:
       source: see above.
     """
 
-    def __init__(self, data: DataConfig, loss: Loss, setup: Setup, open_loader: Any):
+    def __init__(self, data: DataConfig, setup: Setup, open_loader: Any):
         tables = setup.resolver.tables
         self._spec: BatchSpec = data.objective.spec
-        self._rows, self._setup = data.rows, setup
-        configs = {name: model.config for name, model in setup.models.items()}
-        self._reads = frozenset(loss.reads(configs))
+        self._rows = data.rows
+        self._reads = frozenset(setup.reads)
         self._shardings = {rank: meshes.batch_sharding(setup.mesh, tables, rank=rank, leading=1) for rank in (2, 3, 4)}
         local = meshes.local_rows(self._shardings[3], self._rows, leading=1)
         self.source = open_loader(data, None if jax.process_count() == 1 else local)

@@ -66,7 +66,7 @@ class _Loop:
 
     def __init__(self, run: TrainRun, setup: Setup, open_loader: Any, noted: Callable[[], None]):
         self.run, self.setup, self.open_loader, self.noted = run, setup, open_loader, noted
-        self.feed = Feed(run.data, run.loss, setup, open_loader)
+        self.feed = Feed(run.data, setup, open_loader)
         self.checkpoints = checkpoints.Checkpoints(run.model_dir, run.keep_checkpoints)
         self.last: dict[str, float] = {}
         self.pending: Pending | None = None

@@ -31,7 +31,7 @@ class Layout:
       resolver: the mesh, its sharding tables, and what they could not split.
       models: all models of the run by name. optimizer: the optax transformation.
       abstract: ShapeDtypeStructs of the state, with shardings. frozen, gradients: the same, by flat name.
-      whole: what of the models the mesh leaves whole knowingly, in words.
+      whole: what of the models the mesh leaves whole knowingly, in words. reads: the fields that the loss reads.
     """
 
     resolver: meshes.Resolver
@@ -41,6 +41,7 @@ class Layout:
     frozen: Shapes
     gradients: Shapes
     whole: tuple[str, ...]
+    reads: tuple[str, ...]
 
 
 @dataclasses.dataclass
@@ -76,15 +77,15 @@ def lay_out(run: TrainRun, mesh: Mesh | AbstractMesh) -> Layout:
     resolver = meshes.Resolver(mesh, tables)
     # With no mesh in force: nnx.eval_shape would take the logical names for mesh axes there.
     models = run_models(run)
-    whole = _check_mesh_use(run, models, mesh, tables)
+    reads = run.loss.reads({name: model.config for name, model in models.items()})
+    whole = _check_mesh_use(run, models, mesh, tables, reads)
     shapes, axes = trainable_shapes(models), axes_of(models)
     optimizer = run.optimizer.build({name: axes[name] for name in shapes})
     abstract = jax.eval_shape(lambda: state.fresh(_zeros(shapes), optimizer, run.extras))
     _check_average(run, abstract)
-    reads = run.loss.reads({name: model.config for name, model in models.items()})
-    check_loss(run.loss, reads, loss_program(run, models), shapes, frozen_shapes(models), abstract.extra, run.data)
-    shardings = state.state_shardings(abstract, axes, resolver)
     frozen = frozen_shapes(models)
+    check_loss(run.loss, reads, loss_program(run, models), shapes, frozen, abstract.extra, run.data)
+    shardings = state.state_shardings(abstract, axes, resolver)
     return Layout(
         resolver=resolver,
         models=models,
@@ -93,6 +94,7 @@ def lay_out(run: TrainRun, mesh: Mesh | AbstractMesh) -> Layout:
         frozen=checkpoints.with_shardings(frozen, parameters.shardings(frozen, axes, resolver, "parameters")),
         gradients=checkpoints.with_shardings(shapes, parameters.shardings(shapes, axes, resolver, "gradients")),
         whole=whole,
+        reads=reads,
     )
 
 
@@ -138,11 +140,14 @@ def _check_average(run: TrainRun, abstract: state.TrainState) -> None:
 
 
 def _check_mesh_use(
-    run: TrainRun, models: Mapping[str, RunModel], mesh: Mesh | AbstractMesh, tables: meshes.Tables
+    run: TrainRun,
+    models: Mapping[str, RunModel],
+    mesh: Mesh | AbstractMesh,
+    tables: meshes.Tables,
+    read: tuple[str, ...],
 ) -> tuple[str, ...]:
     """Refuses axes that models or data cannot use, see mesh_use; returns what stays whole knowingly."""
     sizes = dict(mesh.shape)
-    read = run.loss.reads({name: model.config for name, model in models.items()})
     mesh_use.check_lengths(run.data, sizes, tables, read)
     if run.evaluation is not None:
         mesh_use.check_lengths(run.evaluation.data, sizes, tables, read, "the evaluation's DataConfig.length")

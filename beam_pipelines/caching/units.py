@@ -14,6 +14,7 @@ import tensorflow as tf
 from beam_pipelines.caching.dataset import cached_dataset
 from beam_pipelines.caching.registry import get_provider, import_modules
 from beam_pipelines.caching.steps import plan_steps
+from beam_pipelines.caching.vocabularies import describe_features
 from beam_pipelines.files import storage
 from beam_pipelines.jobs.unit import Unit, file_name, write_result
 from t5x_style.data.manifest import LengthHistogram
@@ -101,7 +102,7 @@ class CacheShard:
         dataset = cached_dataset(task, plan_steps(task), split, index, count)
         path = Path(self.output) / task_name / split / shard_name(index, count)
         with contextlib.closing(_examples(dataset, where)) as examples:
-            shard, lengths = write_shard(path, examples)
+            shard, lengths = write_shard(path, examples, describe_features(task)[0])
         result = {
             "examples": shard.examples,
             "bytes": shard.bytes,

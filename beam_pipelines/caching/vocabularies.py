@@ -7,6 +7,7 @@ import hashlib
 import seqio
 import tensorflow as tf
 
+from t5x_style.data.examples import id_storage
 from t5x_style.data.manifest import Feature, VocabularyInfo
 from t5x_style.errors import UserError
 
@@ -37,20 +38,22 @@ def vocabulary_fingerprint(vocabulary: seqio.Vocabulary) -> str | None:
 
 
 def vocabulary_info(vocabulary: seqio.Vocabulary) -> VocabularyInfo:
-    """Size and special ids; -1 where an id that the manifest requires does not exist."""
+    """Size and special ids; None where there is no such id."""
 
-    def special(name: str) -> int:
-        value = getattr(vocabulary, name, None)
-        return -1 if value is None else int(value)
+    def special(name: str) -> int | None:
+        try:
+            value = getattr(vocabulary, name, None)
+        except NotImplementedError:  # BertWordPieceVocabulary and others
+            return None
+        return None if value is None or int(value) < 0 else int(value)
 
-    bos_id = special("bos_id")
     return VocabularyInfo(
         class_name=f"{type(vocabulary).__module__}.{type(vocabulary).__qualname__}",
         path=str(getattr(vocabulary, "sentencepiece_model_file", "")),
         size=int(vocabulary.vocab_size),
         pad_id=special("pad_id"),
         eos_id=special("eos_id"),
-        bos_id=None if bos_id < 0 else bos_id,
+        bos_id=special("bos_id"),
         unk_id=special("unk_id"),
     )
 
@@ -75,5 +78,8 @@ def describe_features(task: seqio.Task) -> tuple[dict[str, Feature], dict[str, V
             vocabularies[fingerprint] = vocabulary_info(feature.vocabulary)
         # Example records hold floats as float32.
         dtype = "float32" if floats else feature.dtype.name
-        features[name] = Feature(dtype, 1, bool(feature.add_eos) and not floats, fingerprint)
+        kind = "numbers" if floats else "ids"
+        size = None if fingerprint is None else vocabularies[fingerprint].size
+        stored = "list" if floats else id_storage(size)
+        features[name] = Feature(dtype, 1, bool(feature.add_eos) and not floats, fingerprint, kind, stored)
     return features, vocabularies

@@ -12,7 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from t5x_style.data.manifest import Feature
 from t5x_style.errors import UserError
+
+_STORED = {name: np.dtype(name).newbyteorder("<") for name in ("uint16", "uint32")}
 
 
 @functools.cache
@@ -130,3 +133,55 @@ def decode_example(record: bytes, integer_type: type = np.int64) -> dict[str, An
             except OverflowError as error:
                 raise UserError(f"feature {name!r} holds an id that does not fit {integer_type.__name__}") from error
     return features
+
+
+def id_storage(size: int | None) -> str:
+    """How ids below `size` are stored (Feature.stored): "uint16", or "uint32" where they do not fit or nobody knows."""
+    return "uint16" if size is not None and size <= 2**16 else "uint32"
+
+
+def store(name: str, value: Any, feature: Feature | None) -> Any:
+    """The value of a feature as a record holds it: a list of numbers, or its bytes in a list of one.
+
+    Example:
+      store("targets", [7, 300], Feature("int32", stored="uint16")) == [b"\\x07\\x00,\\x01"]
+
+    Raises:
+      UserError: ids that do not fit, an array of another shape or with values that its dtype cannot hold.
+    """
+    if feature is None or (feature.kind != "array" and feature.stored == "list"):
+        return value
+    array = np.asarray(value)
+    if feature.kind == "array":
+        _check_shape(name, array.shape, feature)
+        return [np.ascontiguousarray(array, np.dtype(feature.dtype).newbyteorder("<")).tobytes()]
+    if array.ndim != 1:
+        raise UserError(f"feature {name!r} has {array.ndim} dimensions; token ids are flat lists")
+    limit = np.iinfo(feature.stored).max
+    if array.size and (array.dtype.kind not in "iub" or array.min() < 0 or array.max() > limit):
+        raise UserError(f"feature {name!r} holds {array.min()}..{array.max()}; token ids here lie in [0, {limit}]")
+    return [array.astype(np.dtype(feature.stored).newbyteorder("<")).tobytes()]
+
+
+def _check_shape(name: str, found: tuple[int, ...], feature: Feature) -> None:
+    wanted = feature.shape or ()
+    if len(found) != len(wanted) or any(want not in (None, size) for want, size in zip(wanted, found)):
+        raise UserError(f"feature {name!r} has shape {list(found)}, its Task declares {list(wanted)}")
+
+
+def restore(name: str, value: Any, feature: Feature) -> np.ndarray:
+    """The inverse of `store`, from what `decode_example` gives: int32 ids, numbers, or an array.
+
+    Raises:
+      UserError: it is stored otherwise than the feature says.
+    """
+    if feature.kind != "array" and feature.stored == "list":
+        if isinstance(value, list):
+            raise UserError(f"feature {name!r} holds bytes, its manifest says numbers")
+        return value
+    if not isinstance(value, list) or len(value) != 1:
+        raise UserError(f"feature {name!r} holds no bytes, its manifest says {feature.stored}")
+    if feature.kind == "array":
+        array = np.frombuffer(value[0], np.dtype(feature.dtype).newbyteorder("<"))
+        return array.reshape([-1 if size is None else size for size in feature.shape or ()])
+    return np.frombuffer(value[0], _STORED[feature.stored]).astype(np.int32)

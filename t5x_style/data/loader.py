@@ -91,7 +91,7 @@ def open_loader(config: DataConfig, rows: Sequence[int] | None = None) -> Loader
 
 
 def _special_ids(config: DataConfig, found: SourceSet) -> SpecialIds:
-    pad = 0 if found.vocabulary is None else found.vocabulary.pad_id
+    pad = 0 if found.vocabulary is None or found.vocabulary.pad_id is None else found.vocabulary.pad_id
     start = config.objective.start_id
     if start is None and found.vocabulary is not None:
         start = found.vocabulary.bos_id

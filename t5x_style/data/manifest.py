@@ -14,37 +14,54 @@ from typing import Any
 from t5x_style import files
 from t5x_style.errors import UserError
 
-FORMAT = 1
+FORMAT = 2
+READ_FORMATS = (1, 2)  # what format 1 lacks is empty: an objective that needs it says so
 MANIFEST_FILE = "manifest.json"
 MIXTURE_FILE = "mixture.json"
 
 
 @dataclasses.dataclass(frozen=True)
 class Feature:
-    """One output feature of a Task. vocabulary: fingerprint, or None for features that are no token ids."""
+    """One output feature of a Task.
+
+    Attributes:
+      dtype: of the Task's feature, such as int32; of an array, what its bytes are. rank: its dimensions.
+      add_eos: the Task wants an EOS behind it.
+      vocabulary: fingerprint of what gave the ids; None for ids of no known vocabulary, and for what is no ids.
+      kind: "ids" (tokens), "numbers" (a flat list without a vocabulary: spans, labels) or "array" (images, audio).
+      stored: how a record holds it: "list" (int64 or float32 numbers), or little-endian bytes of "uint16" or "uint32"
+        ids; of an array the bytes of its dtype.
+      shape: of an array; None stands for one dimension that the number of bytes tells.
+    """
 
     dtype: str
     rank: int = 1
     add_eos: bool = False
     vocabulary: str | None = None
+    kind: str = "ids"
+    stored: str = "list"
+    shape: tuple[int | None, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class VocabularyInfo:
-    """Size and special ids of a vocabulary, so that loading needs no tokenizer. `class_name` is `class` in the file."""
+    """Size and special ids of a vocabulary, None where it has no such id. `class_name` is `class` in the file.
+
+    What else is known of it lies in `vocabularies/<fingerprint>` of the cache, see vocabulary_facts.py.
+    """
 
     class_name: str
     path: str
     size: int
-    pad_id: int
-    eos_id: int
+    pad_id: int | None
+    eos_id: int | None
     bos_id: int | None
-    unk_id: int
+    unk_id: int | None
 
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """One ArrayRecord file: examples, tokens of each feature, size in bytes."""
+    """One ArrayRecord file: examples, items of each feature (tokens, numbers), size in bytes."""
 
     file: str
     examples: int
@@ -93,7 +110,13 @@ class LengthHistogram:
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """What `cache_tasks` wrote for one split of one Task."""
+    """What `cache_tasks` wrote for one split of one Task.
+
+    Attributes:
+      task, split: names. code: of the steps that made it. features: by name. vocabularies: by fingerprint.
+      append_eos: features to which an objective adds EOS. trim: feature -> most tokens, EOS included.
+      shards: its files, in order. examples: in all of them. tokens, lengths: items of every feature.
+    """
 
     task: str
     split: str
@@ -106,6 +129,11 @@ class Manifest:
     examples: int
     tokens: Mapping[str, int]
     lengths: Mapping[str, LengthHistogram]
+
+    @property
+    def token_count(self) -> int:
+        """Token ids of all features, without EOS that the loader adds."""
+        return sum(count for name, count in self.tokens.items() if self.features[name].kind == "ids")
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object of manifest.json."""
@@ -194,21 +222,19 @@ def read_mixture(cache_dir: str | os.PathLike, name: str) -> Mixture | None:
 
 
 def _checked_format(path: str, value: Any, again: str) -> dict[str, Any]:
-    if not isinstance(value, dict) or value.get("format") != FORMAT:
+    if not isinstance(value, dict) or value.get("format") not in READ_FORMATS:
         found = value.get("format") if isinstance(value, dict) else type(value).__name__
-        raise UserError(f"{path}: format {found!r}, this version reads format {FORMAT}; {again}")
+        raise UserError(f"{path}: format {found!r}, this version reads formats up to {FORMAT}; {again}")
     return value
 
 
 def _manifest_from_json(value: Mapping[str, Any]) -> Manifest:
     vocabularies = {}
     for fingerprint, entry in value["vocabularies"].items():
-        rest = {key: entry[key] for key in ("path", "size", "pad_id", "eos_id", "bos_id", "unk_id")}
-        vocabularies[fingerprint] = VocabularyInfo(class_name=entry["class"], **rest)
-    features = {
-        name: Feature(str(entry["dtype"]), int(entry["rank"]), bool(entry["add_eos"]), entry["vocabulary"])
-        for name, entry in value["features"].items()
-    }
+        # Format 1 wrote -1 for an id that does not exist.
+        ids = {key: _id(entry[key]) for key in ("pad_id", "eos_id", "bos_id", "unk_id")}
+        vocabularies[fingerprint] = VocabularyInfo(entry["class"], str(entry["path"]), int(entry["size"]), **ids)
+    features = {name: _feature(entry) for name, entry in value["features"].items()}
     shards = tuple(
         Shard(str(entry["file"]), int(entry["examples"]), dict(entry["tokens"]), int(entry["bytes"]))
         for entry in value["shards"]
@@ -228,6 +254,26 @@ def _manifest_from_json(value: Mapping[str, Any]) -> Manifest:
         examples=int(value["examples"]),
         tokens={name: int(count) for name, count in value["tokens"].items()},
         lengths=lengths,
+    )
+
+
+def _id(value: Any) -> int | None:
+    return None if value is None or value < 0 else int(value)
+
+
+def _feature(entry: Mapping[str, Any]) -> Feature:
+    """Format 1 says neither kind nor storage: floats were numbers, all else ids, and all were lists."""
+    dtype = str(entry["dtype"])
+    kind = str(entry.get("kind", "numbers" if "float" in dtype else "ids"))
+    shape = entry.get("shape")
+    return Feature(
+        dtype,
+        int(entry["rank"]),
+        bool(entry["add_eos"]),
+        entry["vocabulary"],
+        kind,
+        str(entry.get("stored", "list")),
+        None if shape is None else tuple(shape),
     )
 
 

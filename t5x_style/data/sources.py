@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from t5x_style import files
-from t5x_style.data.examples import decode_example
+from t5x_style.data.examples import decode_example, restore
 from t5x_style.data.manifest import MIXTURE_FILE, Manifest, VocabularyInfo, read_manifest, read_mixture
 from t5x_style.data.objectives.objective import FeatureLengths, Objective
 from t5x_style.errors import UserError
@@ -214,7 +214,7 @@ class Reader:
         for feature, limit, eos in self._rules[source]:
             if feature not in found:
                 raise UserError(f"{self._folders[source]} record {record}: no feature {feature!r}; cache it again")
-            tokens = found[feature]
+            tokens = restore(feature, found[feature], self._sources[source].manifest.features[feature])
             if not len(tokens) and feature in self._required:
                 return None
             if limit is not None:
@@ -235,7 +235,10 @@ def _feature_rules(source: Source, objective: Objective) -> list[tuple[str, int 
                 raise UserError(
                     f"cache of {source.name!r}: {name!r} wants an EOS but has no vocabulary; cache it again"
                 )
-            eos = np.int32(manifest.vocabularies[fingerprint].eos_id)
+            eos_id = manifest.vocabularies[fingerprint].eos_id
+            if eos_id is None:
+                raise UserError(f"cache of {source.name!r}: {name!r} wants an EOS, its vocabulary has none")
+            eos = np.int32(eos_id)
             limit = None if limit is None else max(0, limit - 1)
         rules.append((name, limit, eos))
     return rules

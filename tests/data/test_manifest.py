@@ -34,15 +34,15 @@ def test_written_and_read(make_cache, documents):
 
 
 def test_shards_are_byte_identical(tmp_path, documents):
-    write_shard(tmp_path / "a", documents(20))
-    write_shard(tmp_path / "b", documents(20))
+    write_shard(tmp_path / "a", documents(20), {})
+    write_shard(tmp_path / "b", documents(20), {})
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
 
 
 def test_failed_shard_leaves_nothing(tmp_path):
     with pytest.raises(UserError):
-        write_shard(tmp_path / "a", [{"targets": [1]}, {"targets": ["x", 1.5]}])
+        write_shard(tmp_path / "a", [{"targets": [1]}, {"targets": ["x", 1.5]}], {})
     assert list(tmp_path.iterdir()) == []
 
 

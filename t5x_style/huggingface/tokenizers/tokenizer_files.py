@@ -17,28 +17,14 @@ from t5x_style.data.vocabulary import Tokenizer, Vocabulary
 from t5x_style.errors import UserError
 from t5x_style.huggingface.tokenizers import sentencepiece_models, tokenizers
 
-# Everything that AutoTokenizer, or a tokenizer's own code, reads.
-NAMES = (
-    tokenizers.PIPELINE,
-    tokenizers.CONFIG,
-    tokenizers.SPECIAL,
-    tokenizers.ADDED,
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    *tokenizers.SENTENCEPIECE,
-    "ice_text.model",
-    "tiktoken.model",
-    "chat_template.jinja",
-    "chat_template.json",
-)
 NATIVE = "sentencepiece.model"
+TOKENIZER = "tokenizer"  # its folder in a MODEL_DIR
 
 
 def files_in(folder: str | Path) -> list[str]:
     """The tokenizer's files of a Hugging Face folder or its URL, in a fixed order; [] where there are none."""
     found = files.file_sizes(folder)
-    return [files.join(folder, name) for name in NAMES if name in found]
+    return [files.join(folder, name) for name in tokenizers.NAMES if name in found]
 
 
 def copy(source: str | Path, target: str | Path) -> list[Path]:
@@ -52,17 +38,46 @@ def has_tokenizer(folder: str | Path) -> bool:
     return (Path(folder) / NATIVE).is_file() or bool(tokenizers.vocabulary_files(folder))
 
 
-def open_tokenizer(folder: str | Path, settings: Mapping[str, Any] | None = None) -> Tokenizer:
-    """The tokenizer of a folder: our sentencepiece.model where it has one, else a Hugging Face tokenizer.
+def open_tokenizer(path: str | Path, settings: Mapping[str, Any] | None = None) -> Tokenizer:
+    """The tokenizer of a folder or a file, as every command names one.
 
     Args:
-      folder: MODEL_DIR/tokenizer or a Hugging Face folder. settings: the model's config.json, where there is one.
+      path: a folder with our sentencepiece.model (MODEL_DIR/tokenizer), else with a Hugging Face tokenizer; a MODEL_DIR
+        itself; a SentencePiece model file; a tokenizer.json, with what stands beside it. Local or a URL.
+      settings: the model's config.json, where there is one and it does not stand in the folder.
 
     Raises:
       UserError: there is none, or its files are broken.
     """
-    native = Path(folder) / NATIVE
-    return Vocabulary(native) if native.is_file() else tokenizers.HuggingFaceTokenizer(folder, settings)
+    where = files.path_of(path)
+    if files.is_file(where):
+        if files.name(where) != tokenizers.PIPELINE:
+            return Vocabulary(where)
+        where = files.parent(where)
+    elif not files.is_dir(where):
+        raise UserError(
+            f"tokenizer {where!r} does not exist; give a SentencePiece model, or a folder with tokenizer.json or "
+            "another Hugging Face tokenizer"
+        )
+    if files.is_file(files.join(where, NATIVE)):
+        return Vocabulary(files.join(where, NATIVE))
+    folder = _local(where)
+    if not tokenizers.vocabulary_files(folder) and files.is_dir(files.join(where, TOKENIZER)):
+        return open_tokenizer(files.join(where, TOKENIZER), settings)
+    if settings is None and (folder / "config.json").is_file():
+        settings = files.read_json(folder / "config.json")
+    return tokenizers.HuggingFaceTokenizer(folder, settings)
+
+
+def _local(folder: str) -> Path:
+    """The folder where it is local, else one with copies of what belongs to the tokenizer, not of the weights."""
+    if not files.is_remote(folder):
+        return Path(folder)
+    target = files.staging_folder("tokenizer")
+    for path in [*files_in(folder), files.join(folder, "config.json")]:
+        if files.is_file(path):
+            (target / files.name(path)).write_bytes(files.read_bytes(path))
+    return target
 
 
 def check_size(tokenizer: Tokenizer, vocab_size: int, source: str | Path) -> None:
@@ -98,14 +113,18 @@ def write(model: str | Path, target: str | Path, *, begin: bool = True, end: boo
     pipeline = sentencepiece_models.build(vocabulary.path)
     proto = sentencepiece_models.read(vocabulary.path)
     special = {piece.piece for piece in proto.pieces if piece.type == sentencepiece_models.CONTROL}
-    roles = {"pad_token": vocabulary.pad_id, "eos_token": vocabulary.eos_id, "unk_token": vocabulary.unk_id}
-    if vocabulary.bos_id is not None:
-        roles["bos_token"] = vocabulary.bos_id
-    names = {role: vocabulary.piece(token) for role, token in roles.items()}
+    roles = {
+        "pad_token": vocabulary.pad_id,
+        "eos_token": vocabulary.eos_id,
+        "unk_token": vocabulary.unk_id,
+        "bos_token": vocabulary.bos_id,
+    }
+    names = {role: vocabulary.piece(token) for role, token in roles.items() if token is not None}
     ordered = sorted(special | set(names.values()), key=pipeline.token_to_id)
+    ordered += [f"<extra_id_{k}>" for k in reversed(range(vocabulary.extra_ids))]  # they get the ids behind the pieces
     pipeline.add_special_tokens([library.AddedToken(name, special=True, normalized=False) for name in ordered])
-    first = names.get("bos_token", names["pad_token"]) if begin else None
-    parts = [part for part in (first, "$A", names["eos_token"] if end else None) if part]
+    first = names.get("bos_token", names.get("pad_token")) if begin else None
+    parts = [part for part in (first, "$A", names.get("eos_token") if end else None) if part]
     around = [(name, pipeline.token_to_id(name)) for name in dict.fromkeys(parts) if name != "$A"]
     if around:
         pipeline.post_processor = library.processors.TemplateProcessing(single=parts, special_tokens=around)

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from t5x_style import files
+from t5x_style.data.vocabulary_facts import VocabularyFacts, facts_of_pieces
 from t5x_style.errors import UserError
-from t5x_style.huggingface.tokenizers import pipelines
+from t5x_style.huggingface.tokenizers import pipelines, sentencepiece_models
 
 PIPELINE, CONFIG, SPECIAL, ADDED = (
     "tokenizer.json",
@@ -23,6 +24,21 @@ PIPELINE, CONFIG, SPECIAL, ADDED = (
     "added_tokens.json",
 )
 SENTENCEPIECE = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "spm.model")
+# Everything that AutoTokenizer, or a tokenizer's own code, reads.
+NAMES = (
+    PIPELINE,
+    CONFIG,
+    SPECIAL,
+    ADDED,
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    *SENTENCEPIECE,
+    "ice_text.model",
+    "tiktoken.model",
+    "chat_template.jinja",
+    "chat_template.json",
+)
 ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
@@ -72,7 +88,7 @@ class HuggingFaceTokenizer:
         found = {role: self.pipeline.token_to_id(content) for role, content in roles.items()}
         self.special: dict[str, int] = {role: token for role, token in found.items() if token is not None}
         self.size: int = max(self.pipeline.get_vocab(with_added_tokens=True).values()) + 1
-        self.fingerprint: str = _fingerprint(vocabulary_files(folder))
+        self.fingerprint: str = _fingerprint(vocabulary_files(folder), self.pipeline)
 
     @property
     def pad_id(self) -> int | None:
@@ -116,6 +132,23 @@ class HuggingFaceTokenizer:
     def piece(self, token: int) -> str:
         """The piece behind one id, for displays; "" where the id has none."""
         return self.pipeline.id_to_token(int(token)) or ""
+
+    def facts(self) -> VocabularyFacts:
+        """Its added tokens, and a class for every id; see data/vocabulary_facts.py."""
+        added = self.pipeline.get_added_tokens_decoder()
+        pieces = [""] * self.size
+        for piece, token in self.pipeline.get_vocab(with_added_tokens=True).items():
+            pieces[token] = piece
+        roles = {role.removesuffix("_token"): token for role, token in self.special.items()}
+        plain, whole = self.encode("a"), self.encode("a", add_special_tokens=True)
+        if plain and whole[1 : 1 + len(plain)] == plain:
+            roles["begin"] = whole[0]
+        special = {token.content: number for number, token in added.items()}
+        return facts_of_pieces(pieces, special | {pieces[token]: token for token in roles.values()}, roles)
+
+    def own_files(self) -> dict[str, bytes]:
+        """Every file of the folder that belongs to the tokenizer, its chat template included (NAMES)."""
+        return {name: (self.path / name).read_bytes() for name in NAMES if (self.path / name).is_file()}
 
 
 def vocabulary_files(folder: str | Path) -> list[Path]:
@@ -189,11 +222,24 @@ def _add_tokens(pipeline: Any, config: Mapping[str, Any], roles: Mapping[str, st
         (pipeline.add_special_tokens if is_special else pipeline.add_tokens)([added])
 
 
-def _fingerprint(paths: list[Path]) -> str:
-    """Of the SentencePiece model alone where there is one: caches tokenised with the same model then fit."""
+def _fingerprint(paths: list[Path], pipeline: Any) -> str:
+    """Of the files that hold the vocabulary.
+
+    Of the SentencePiece model alone where there is one that has every token: caches made with the same model then fit.
+    T5's extra ids behind it are told as seqio tells them ("+100"), other added tokens by their hash.
+    """
     models = [path for path in paths if path.name in SENTENCEPIECE]
-    if models:
-        return files.file_sha256(models[0])
-    if len(paths) == 1 or paths[0].name == PIPELINE:
-        return files.file_sha256(paths[0])
-    return hashlib.sha256("".join(files.file_sha256(path) for path in paths).encode()).hexdigest()
+    if not models:
+        if len(paths) == 1 or paths[0].name == PIPELINE:
+            return files.file_sha256(paths[0])
+        return hashlib.sha256("".join(files.file_sha256(path) for path in paths).encode()).hexdigest()
+    of_model = files.file_sha256(models[0])
+    pieces = {piece.piece for piece in sentencepiece_models.read(models[0]).pieces}
+    decoder = pipeline.get_added_tokens_decoder()
+    added = {number: token.content for number, token in decoder.items() if token.content not in pieces}
+    if not added:
+        return of_model
+    last = max(added)
+    if added == {last - k: f"<extra_id_{k}>" for k in range(len(added))}:
+        return f"{of_model}+{len(added)}"
+    return f"{of_model}+{files.fingerprint(sorted(added.items()))[:12]}"

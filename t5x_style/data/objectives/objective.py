@@ -1,51 +1,64 @@
 """What an objective is to the loader.
 
-To add one: write a frozen dataclass with these members in a file of its own, and its `BatchSpec` in batches.py.
-Everything else (EOS, shift, segment ids, positions, packing, mixing, resuming) comes with the loader.
+To add one: write a frozen dataclass with these members, see docs/training.md, "An objective of your own". Reading, mixing,
+shuffling, shift, segment ids, positions, packing, counting and resuming come with the loader.
 """
 
 from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 from t5x_style.data.batches import BatchSpec
+from t5x_style.data.ids import Ids
 from t5x_style.errors import UserError
 
 
-class Pieces(NamedTuple):
-    """What one example became.
+class Example(NamedTuple):
+    """One example of a cache.
 
-    segments: each maps names of role "given" in the spec to arrays of one length per side; a segment goes into one
-    row whole. tokens_trimmed: tokens that were left out because the example was too long.
+    Attributes:
+      features: name -> int32 ids without EOS, numbers, or an array. record: its number in the source.
     """
 
-    segments: list[dict[str, np.ndarray]]
-    tokens_trimmed: int = 0
+    features: Mapping[str, np.ndarray]
+    record: int
 
 
-class FeatureLengths(NamedTuple):
-    """Lengths of one feature over a source, EOS included.
+class Piece(NamedTuple):
+    """What goes into one row whole.
 
-    mean: average over all examples. longest: a bound no example exceeds, or None if unknown.
+    Attributes:
+      fields: names of the spec's given fields -> arrays, one length per side. With `f"{side}_parts"`, the lengths of its
+        parts on that side (all sides have the same number of parts), the piece is several segments of one row.
+        Without any field it is no piece: it only says what was cut.
+      raw: tokens of the cache that stand in it. cut: tokens of the cache that were left out for it.
     """
 
-    mean: float
-    longest: int | None
+    fields: Mapping[str, np.ndarray]
+    raw: int = 0
+    cut: int = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Objective(abc.ABC):
-    """Turns examples into segments. Frozen and without I/O, so that gin can build it before anything else.
+    """Turns examples into pieces. Frozen and without I/O, so that gin can build it before anything else.
 
     Attributes:
-      start_id: id that decoder_input_tokens starts each segment with. None: the vocabulary's BOS, or its padding id
-        where it has no BOS (T5's convention).
+      start_id: id that shifted fields start each segment with. None: the vocabulary's BOS, or its padding id where it has
+        no BOS (T5's convention).
+      group: so many examples of one source and one epoch are handed to `segments` together; the last group of an epoch may
+        be shorter, or longer by up to least - 1. least: fewer are never handed over; a source with fewer is refused.
+      copies: random choices repeat after so many epochs (BERT's dupe factor); None: new in every epoch.
     """
+
+    group: ClassVar[int] = 1
+    least: ClassVar[int] = 1
+    copies: ClassVar[int | None] = None
 
     start_id: int | None = None
 
@@ -56,34 +69,59 @@ class Objective(abc.ABC):
     @property
     @abc.abstractmethod
     def features(self) -> tuple[str, ...]:
-        """The features it reads; all must have the same vocabulary."""
+        """The features it reads; those that are ids must have the same vocabulary."""
 
     @property
-    @abc.abstractmethod
     def required(self) -> tuple[str, ...]:
-        """Those of `features` that may not be empty: an example without them (EOS aside) is skipped and counted."""
+        """Those of `features` that may not be empty: an example without them is skipped and counted."""
+        return self.features
 
     @property
     @abc.abstractmethod
     def spec(self) -> BatchSpec:
         """The fields of its batches."""
 
-    def lengths(self, length: int) -> dict[str, int]:
-        """side -> row length, from the configured decoder length."""
-        return {"decoder": length}
+    def lengths(self, length: int | Mapping[str, int]) -> dict[str, int]:
+        """side -> row length, from DataConfig.length: a number for every side alike, or one for each.
+
+        Raises:
+          UserError: a side is missing or unknown.
+        """
+        sides = self.spec.sides
+        if isinstance(length, int):
+            return dict.fromkeys(sides, length)
+        if set(length) != set(sides):
+            raise UserError(
+                f"DataConfig.length names {', '.join(length) or 'nothing'}; {type(self).__name__} has the sides "
+                f"{', '.join(sides)}"
+            )
+        return {side: int(length[side]) for side in sides}
+
+    def check(self, lengths: Mapping[str, int], ids: Ids) -> None:
+        """Raises UserError where rows of these lengths or this vocabulary cannot serve it; runs before anything is read.
+
+        Args:
+          lengths: side -> row length. ids: of a source; what an older cache does not hold is empty or None.
+        """
+
+    def may_cut(self, longest: Mapping[str, int | None], lengths: Mapping[str, int]) -> bool:
+        """Whether it may leave tokens out: then the kept tokens of a source are measured, else read from its manifest.
+
+        Args:
+          longest: feature -> a bound on its tokens that no example exceeds, None where nobody knows.
+        """
+        return True
 
     @abc.abstractmethod
     def segments(
-        self, example: Mapping[str, np.ndarray], length: int, rng: Callable[[], np.random.Generator]
-    ) -> Pieces:
-        """Makes the segments of one example.
+        self, examples: Sequence[Example], lengths: Mapping[str, int], ids: Ids, rng: np.random.Generator
+    ) -> Iterator[Piece]:
+        """Makes the pieces of a group; a generator, since the loader may stop within it and begin it again.
 
         Args:
-          example: feature -> int32 ids, EOS appended where the Task wants one.
-          length: the configured decoder length, which no segment may exceed.
-          rng: makes the example's own generator, equal on every host and after a restart, new in every epoch.
+          examples: of one source; EOS is the objective's affair (`ids.ended`).
+          lengths: side -> row length, which no piece may exceed.
+          ids: of the source.
+          rng: equal for the same examples, epoch and DataConfig.seed, on every host and after a restart; only to be used
+            before the generator ends.
         """
-
-    @abc.abstractmethod
-    def mean_tokens(self, lengths: Mapping[str, FeatureLengths], length: int) -> float | None:
-        """Mean number of decoder tokens per example, exact; None where only measuring on examples can tell."""

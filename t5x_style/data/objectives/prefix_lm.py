@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 
 from t5x_style.data.batches import PREFIX_LM, PREFIX_LM_BIDIRECTIONAL, BatchSpec
-from t5x_style.data.objectives.objective import FeatureLengths, Objective, Pieces
+from t5x_style.data.ids import Ids
+from t5x_style.data.objectives.objective import Example, Objective, Piece
 from t5x_style.errors import UserError
 
 
@@ -60,32 +61,38 @@ class PrefixLM(Objective):
     def spec(self) -> BatchSpec:
         return PREFIX_LM_BIDIRECTIONAL if self.bidirectional_prefix else PREFIX_LM
 
+    def may_cut(self, longest: Mapping[str, int | None], lengths: Mapping[str, int]) -> bool:
+        bounds = [longest[self.inputs], longest[self.targets]]
+        return None in bounds or sum(bound for bound in bounds if bound is not None) + 2 > lengths["decoder"]
+
     def segments(
         self,
-        example: Mapping[str, np.ndarray],
-        length: int,
-        rng: Callable[[], np.random.Generator],  # noqa: ARG002 (part of the interface)
-    ) -> Pieces:
-        inputs, targets = example[self.inputs], example[self.targets]
-        total = len(inputs) + len(targets)
-        if total > length:
-            targets = targets[:length]
-            room = length - len(targets)
-            inputs = inputs[len(inputs) - room :] if self.trim_inputs == "left" else inputs[:room]
-        prefix = len(inputs)
-        segment = {"decoder_target_tokens": np.concatenate([inputs, targets])}
-        if not self.loss_on_inputs:
-            weights = np.ones(prefix + len(targets), np.float32)
-            weights[:prefix] = 0
-            segment["decoder_loss_weights"] = weights
-        if self.bidirectional_prefix:
-            visible = np.zeros(prefix + len(targets), np.int32)
-            visible[: prefix + 1] = 1  # the row is shifted by the start id
-            segment["decoder_causal_attention"] = visible
-        return Pieces([segment], tokens_trimmed=max(0, total - length))
-
-    def mean_tokens(self, lengths: Mapping[str, FeatureLengths], length: int) -> float | None:
-        inputs, targets = lengths[self.inputs], lengths[self.targets]
-        if inputs.longest is None or targets.longest is None or inputs.longest + targets.longest > length:
-            return None
-        return inputs.mean + targets.mean
+        examples: Sequence[Example],
+        lengths: Mapping[str, int],
+        ids: Ids,
+        rng: np.random.Generator,  # noqa: ARG002 (part of the interface)
+    ) -> Iterator[Piece]:
+        length = lengths["decoder"]
+        for example in examples:
+            raw = len(example.features[self.inputs]) + len(example.features[self.targets])
+            inputs = ids.ended(self.inputs, example.features[self.inputs])
+            targets = ids.ended(self.targets, example.features[self.targets])
+            ends = len(inputs) + len(targets) - raw  # tokens that are EOS
+            if len(inputs) + len(targets) > length:
+                ends -= len(targets) > length and self.targets in ids.append_eos
+                targets = targets[:length]
+                room = length - len(targets)
+                ends -= self.inputs in ids.append_eos and (self.trim_inputs == "right" or not room)
+                inputs = inputs[len(inputs) - room :] if self.trim_inputs == "left" else inputs[:room]
+            prefix = len(inputs)
+            fields = {"decoder_target_tokens": np.concatenate([inputs, targets])}
+            if not self.loss_on_inputs:
+                weights = np.ones(prefix + len(targets), np.float32)
+                weights[:prefix] = 0
+                fields["decoder_loss_weights"] = weights
+            if self.bidirectional_prefix:
+                visible = np.zeros(prefix + len(targets), np.int32)
+                visible[: prefix + 1] = 1  # the row is shifted by the start id
+                fields["decoder_causal_attention"] = visible
+            kept = prefix + len(targets) - ends
+            yield Piece(fields, raw=kept, cut=raw - kept)

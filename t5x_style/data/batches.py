@@ -1,8 +1,8 @@
 """Batch fields under seqio's names: what the arrays of an objective's batches are.
 
-A batch has sides, named lengths ("encoder", "decoder", "targets", ...). An objective cuts examples into pieces; a piece is
-one segment, or several that share a row (its parts, such as the answers of a pair); a segment has a run of tokens on every
-side, which may be empty. A field belongs to a side and has a role:
+A batch has sides, named lengths ("encoder", "decoder", "targets", ...). An objective cuts examples into pieces; a piece
+is one segment, or several that share a row (its parts, such as the answers of a pair); a segment has a run of tokens on
+every side, which may be empty. A field belongs to a side and has a role:
 
     given         the objective makes it, or `fill` stands on every token of the segment
     shifted       the side's target tokens moved right by one, each segment beginning with the start id (or given)
@@ -136,7 +136,7 @@ GLM = BatchSpec(
         for field in (*_DECODER, Field("decoder_causal_attention", "decoder", fill=0))
     )
 )
-# XLNet: the rank of a token in the factorisation order (equal ranks see each other), from which the model makes its mask.
+# XLNet: a token's rank in the factorisation order (equal ranks see each other), from which the model makes its mask.
 PERMUTATION_LM = BatchSpec(
     (
         *_ENCODER,

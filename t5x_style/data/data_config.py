@@ -84,8 +84,8 @@ class DataConfig:
     cache_dir: str
     name: str
     objective: Objective | None = None
-    batch_size: int = 8
-    length: int | Mapping[str, int] = 512
+    batch_size: int = dataclasses.field(kw_only=True)
+    length: int | Mapping[str, int] = dataclasses.field(kw_only=True)
     sources: Sources | None = None
     unit: str | None = None
     stages: Sequence[Stage] = ()
@@ -161,8 +161,8 @@ class DataConfig:
                 if first.lengths(part.length) != other.lengths(part.length):
                     raise UserError(
                         f"DataConfig.length {part.length} means rows of {_told(first.lengths(part.length))} to "
-                        f"{type(first).__name__}, of {_told(other.lengths(part.length))} to {type(other).__name__}; give "
-                        "a length by side, such as {'encoder': 512, 'decoder': 114}"
+                        f"{type(first).__name__}, of {_told(other.lengths(part.length))} to {type(other).__name__}; "
+                        "give a length by side, such as {'encoder': 512, 'decoder': 114}"
                     )
         for part in self.parts:
             first.lengths(part.length)

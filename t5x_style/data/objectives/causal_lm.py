@@ -104,7 +104,7 @@ class CausalLM(Objective):
 
 
 def span_weights(spans: np.ndarray, raw: int, length: int) -> np.ndarray:
-    """[length] float32: 1 on the tokens of flat [start, end) pairs; an EOS behind the raw tokens counts to a span there.
+    """[length] float32: 1 on the tokens of flat [start, end) pairs; an EOS counts to a span that ends before it.
 
     >>> span_weights(np.array([1, 2, 4, 5]), 5, 6).tolist()
     [0.0, 1.0, 0.0, 0.0, 1.0, 1.0]

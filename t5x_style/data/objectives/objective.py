@@ -1,7 +1,7 @@
 """What an objective is to the loader.
 
-To add one: write a frozen dataclass with these members, see docs/training.md, "An objective of your own". Reading, mixing,
-shuffling, shift, segment ids, positions, packing, counting and resuming come with the loader.
+To add one: write a frozen dataclass with these members, see docs/training.md, "An objective of your own". Reading,
+mixing, shuffling, shift, segment ids, positions, packing, counting and resuming come with the loader.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class Piece(NamedTuple):
     """What goes into one row whole.
 
     Attributes:
-      fields: names of the spec's given fields -> arrays, one length per side. With `f"{side}_parts"`, the lengths of its
-        parts on that side (all sides have the same number of parts), the piece is several segments of one row.
+      fields: names of the spec's given fields -> arrays, one length per side. With `f"{side}_parts"`, the lengths of
+        its parts on that side (all sides have the same number of parts), the piece is several segments of one row.
         Without any field it is no piece: it only says what was cut.
       raw: tokens of the cache that stand in it. cut: tokens of the cache that were left out for it.
     """
@@ -49,10 +49,10 @@ class Objective(abc.ABC):
     """Turns examples into pieces. Frozen and without I/O, so that gin can build it before anything else.
 
     Attributes:
-      start_id: id that shifted fields start each segment with. None: the vocabulary's BOS, or its padding id where it has
-        no BOS (T5's convention).
-      group: so many examples of one source and one epoch are handed to `segments` together; the last group of an epoch may
-        be shorter, or longer by up to least - 1. least: fewer are never handed over; a source with fewer is refused.
+      start_id: id that shifted fields start each segment with. None: the vocabulary's BOS, or its padding id where it
+        has no BOS (T5's convention).
+      group: so many examples of one source and one epoch are handed to `segments` together; the last group of an epoch
+        may be shorter, or longer by up to least - 1. least: fewer are never handed over; a smaller source is refused.
       copies: random choices repeat after so many epochs (BERT's dupe factor); None: new in every epoch.
     """
 
@@ -97,14 +97,14 @@ class Objective(abc.ABC):
             )
         return {side: int(length[side]) for side in sides}
 
-    def check(self, lengths: Mapping[str, int], ids: Ids) -> None:
-        """Raises UserError where rows of these lengths or this vocabulary cannot serve it; runs before anything is read.
+    def check(self, lengths: Mapping[str, int], ids: Ids) -> None:  # noqa: B027 (may be left as it is)
+        """Raises UserError where rows of these lengths or this vocabulary cannot serve it; runs before any reading.
 
         Args:
           lengths: side -> row length. ids: of a source; what an older cache does not hold is empty or None.
         """
 
-    def may_cut(self, longest: Mapping[str, int | None], lengths: Mapping[str, int]) -> bool:
+    def may_cut(self, longest: Mapping[str, int | None], lengths: Mapping[str, int]) -> bool:  # noqa: ARG002
         """Whether it may leave tokens out: then the kept tokens of a source are measured, else read from its manifest.
 
         Args:
@@ -122,6 +122,6 @@ class Objective(abc.ABC):
           examples: of one source; EOS is the objective's affair (`ids.ended`).
           lengths: side -> row length, which no piece may exceed.
           ids: of the source.
-          rng: equal for the same examples, epoch and DataConfig.seed, on every host and after a restart; only to be used
-            before the generator ends.
+          rng: equal for the same examples, epoch and DataConfig.seed, on every host and after a restart; only to be
+            used before the generator ends.
         """

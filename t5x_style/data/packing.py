@@ -81,9 +81,7 @@ def place(fields: Mapping[str, np.ndarray], given: Given, source: int, start: in
         elif sizes[side] < 0:
             sizes[side] = len(array)
         elif sizes[side] != len(array):
-            raise UserError(
-                f"an objective's {name} has {len(array)} tokens, another field of its side {sizes[side]}; make them equal"
-            )
+            raise UserError(f"an objective's {name} has {len(array)} tokens, another field of its side {sizes[side]}")
     whole = tuple([max(size, 0) for size in sizes])
     return _in_parts(fields, given, source, start, whole) if parts else Placed(fields, source, start, whole)
 

@@ -210,7 +210,7 @@ def test_a_newer_setting_must_stand_at_its_default(config):
     open_loader(config).set_state(state)
     with pytest.raises(UserError, match="isolate = nothing, the run has False"):
         open_loader(replaced(config, isolate=False)).set_state(state)
-    with pytest.raises(UserError, match="objective.begin = nothing, the run has 'tokenizer'"):
+    with pytest.raises(UserError, match=r"objective.begin = nothing, the run has 'tokenizer'"):
         open_loader(replaced(config, objective=CausalLM(begin="tokenizer"))).set_state(state)
     state["identity"]["settings"]["packing"] = False  # the default it was made under
     with pytest.raises(UserError, match="packing = False, the run has True"):
@@ -262,5 +262,5 @@ def test_bad_single_stages():
 
 def test_a_source_may_not_become_other_data(config):
     other = Stage(5, sources={"a": Source(1.0, name="b")})
-    with pytest.raises(UserError, match="source 'a' is .*a/train and from step 5 .*b/train; give the second"):
+    with pytest.raises(UserError, match=r"source 'a' is .*a/train and from step 5 .*b/train; give the second"):
         open_loader(replaced(config, stages=[other]))

@@ -27,7 +27,7 @@ MODULES: Mapping[str, Sequence[str]] = {
     "t5x_style.losses.loss": ("ModelSource",),
     "t5x_style.losses.task_heads": ("TaskHeads",),
     # data
-    "t5x_style.data.data_config": ("DataConfig",),
+    "t5x_style.data.data_config": ("DataConfig", "Source", "Stage"),
     "t5x_style.data.objectives.causal_lm": ("CausalLM",),
     "t5x_style.data.objectives.prefix_lm": ("PrefixLM",),
     # models of one's own

@@ -185,8 +185,15 @@ def test_a_file_of_the_project_that_is_named_must_be_used_up(monkeypatch, write)
         ("STEPZ = 4", "nothing uses the binding STEPZ ("),
         ("TrainRun.seed = %SEEED", "macro SEEED is not set; pass --gin.SEEED=VALUE or set it in a gin file"),
         ("TrainRun.profile_steps = (5,)", "TrainRun.profile_steps is (5,), must be tuple[int, int] | None ("),
-        ("train/DataConfig.rates = [1, 2]", "DataConfig.rates is [1, 2], must be dict[str, float] | None ("),
-        ("train/DataConfig.rates = {'a': 'b'}", "DataConfig.rates is {'a': 'b'}, must be dict[str, float] | None ("),
+        (
+            "train/DataConfig.sources = [1, 2]",
+            "DataConfig.sources is [1, 2], must be dict[str, float | Source] | None (",
+        ),
+        (
+            "train/DataConfig.sources = {'a': 'b'}",
+            "DataConfig.sources is {'a': 'b'}, must be dict[str, float | Source] |",
+        ),
+        ("train/DataConfig.rates = {'a': 1.0}", "DataConfig has no parameter 'rates'; did you mean"),
         ("llama2.size = 7", "llama2.size is 7, must be str ("),
         ("llama2.vocab_multiple = 'x'", "llama2.vocab_multiple is 'x', must be int ("),
         ("TrainRun.optimizer = @Cosine()", "TrainRun.optimizer is @Cosine(), must be Optimizer ("),
@@ -216,7 +223,17 @@ def test_every_file_that_comes_with_the_project_loads_in_a_run(file, recipe):
         assert recipe(files=[file]).steps == 10
 
 
-@pytest.mark.parametrize("extra", [[], ["train/DataConfig.rates = {'a': 1.0, 'b': 0.5}", "TrainRun.evaluation = None"]])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        [],
+        [
+            "train/DataConfig.sources = {'a': 1.0, 'b': @b/Source()}",
+            "b/Source.weight = 0.5",
+            "TrainRun.evaluation = None",
+        ],
+    ],
+)
 def test_the_operative_configuration_is_a_run_file_by_itself(tmp_path, extra):
     loaded = config.load(TrainRun, ["runs/quickstart_pretrain.gin"], ["MODEL_DIR = 'x'", *extra])
     path = tmp_path / "operative.gin"

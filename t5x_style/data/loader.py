@@ -4,34 +4,33 @@ from __future__ import annotations
 
 import dataclasses
 import operator
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from t5x_style.data.batches import PAD
 from t5x_style.data.data_config import DataConfig
-from t5x_style.data.mixing import ExampleOrder
-from t5x_style.data.packing import Rows, SpecialIds
+from t5x_style.data.identity import check_identity, identity
+from t5x_style.data.order import PassOrder, RateTree, SourceOrder, named_seed
 from t5x_style.data.prefetch import Prefetcher
-from t5x_style.data.sources import Reader, Source, SourceSet, feature_lengths, resolve_sources
-from t5x_style.data.streams import ReadCounts, RowStream, StreamPlan, StreamState
+from t5x_style.data.producer import Batch, Producer
+from t5x_style.data.rates import group_rates
+from t5x_style.data.reader import Reader
+from t5x_style.data.sources import SourceSet, resolve_sources
+from t5x_style.data.stream_plan import PlannedPart, StreamPlan
+from t5x_style.data.stream_state import ReadCounts, StreamState
 from t5x_style.errors import UserError
-from t5x_style.files import fingerprint
 
-Batch = dict[str, np.ndarray]
-STATE_FORMAT = 1
-# Examples read, evenly spaced, to learn a source's mean length where the manifest cannot tell: a standard error of
-# 6% for lengths that spread as much as their mean (1 / sqrt(256)).
-_MEASURED_EXAMPLES = 256
+RowsOfProcess = Sequence[int] | Callable[[int], Sequence[int]]
+STATE_FORMAT = 2
 
 
 @dataclasses.dataclass
 class BatchCounts:
     """What the batches handed out since opening or restoring held, on this process.
 
-    slots: rows * length. tokens: slots of the decoder that are no padding. loss_tokens: those with a loss weight.
-    tokens_by_source: tokens of each source, by its index.
+    rows: of all microbatches. slots: places of all sides that have segments. tokens: those that are no padding.
+    loss_tokens: those with a loss weight. sides: tokens by side.
     """
 
     batches: int = 0
@@ -39,89 +38,36 @@ class BatchCounts:
     slots: int = 0
     tokens: int = 0
     loss_tokens: int = 0
-    tokens_by_source: dict[int, int] = dataclasses.field(default_factory=dict)
+    sides: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
-class _Produced(NamedTuple):
-    """A batch with the position and the counts after it."""
-
-    batch: Batch
-    states: dict[int, StreamState]
-    read: ReadCounts
-
-
-def open_loader(config: DataConfig, rows: Sequence[int] | None = None) -> Loader:
+def open_loader(config: DataConfig, rows: RowsOfProcess | None = None) -> Loader:
     """Opens a loader at the beginning of its data.
 
     Args:
       config: what to read.
-      rows: the microbatch's rows that this process feeds, in the order wanted; None is all.
+      rows: the microbatch's rows that this process feeds, in the order wanted; None is all. Where stages change the
+        batch size, a function from the number of rows to them.
 
     Raises:
       UserError: rows out of range; or a cache, mixture or vocabulary that does not fit (see `resolve_sources`).
     """
-    wanted = list(range(config.rows)) if rows is None else [operator.index(row) for row in rows]
-    if not wanted or len(set(wanted)) != len(wanted) or min(wanted) < 0 or max(wanted) >= config.rows:
-        raise UserError(f"open_loader: rows {wanted} must be different rows out of 0..{config.rows - 1}")
-    objective = config.objective
-    found = resolve_sources(config.cache_dir, config.name, config.split, objective, config.rates, config.unit)
-    reader = Reader(config.cache_dir, found, objective)
-    rates = _example_rates(config, found, reader)
-    order = ExampleOrder(
-        [source.name for source in found.sources],
-        [source.manifest.examples for source in found.sources],
-        rates,
-        seed=config.seed,
-        shuffle=config.shuffle,
-        repeat=config.repeat,
-        streams=config.open_streams,
-    )
-    plan = StreamPlan(
-        order=order,
-        streams=config.open_streams,
-        reader=reader,
-        objective=objective,
-        length=config.length,
-        packing=config.packing,
-        seed=config.seed,
-        shuffle=config.shuffle,
-        ids=_special_ids(config, found),
-    )
-    return Loader(config, wanted, found, rates, plan)
+    return Loader(config, rows, resolve_sources(config))
 
 
-def _special_ids(config: DataConfig, found: SourceSet) -> SpecialIds:
-    pad = 0 if found.vocabulary is None or found.vocabulary.pad_id is None else found.vocabulary.pad_id
-    start = config.objective.start_id
-    if start is None and found.vocabulary is not None:
-        start = found.vocabulary.bos_id
-    start = pad if start is None else start
-    if found.vocabulary is not None and start >= found.vocabulary.size:
-        raise UserError(f"start_id {start} is outside the vocabulary of {found.vocabulary.size} pieces")
-    return SpecialIds(pad, start)
-
-
-def _example_rates(config: DataConfig, found: SourceSet, reader: Reader) -> list[float]:
-    """Relative example rates: token rates divided by the mean tokens of an example, example rates as they are."""
-    if found.unit == "examples" or len(found.sources) == 1 or not config.repeat:
-        return [source.rate for source in found.sources]
-    return [source.rate / _mean_tokens(config, index, source, reader) for index, source in enumerate(found.sources)]
-
-
-def _mean_tokens(config: DataConfig, index: int, source: Source, reader: Reader) -> float:
-    """Mean decoder tokens of an example of a source, after the objective."""
-    lengths = feature_lengths(source, config.objective)
-    mean = None if lengths is None else config.objective.mean_tokens(lengths, config.length)
-    if mean is not None:
-        return mean
-    count = source.manifest.examples
-    records = np.unique(np.linspace(0, count - 1, min(count, _MEASURED_EXAMPLES)).astype(int)).tolist()
-    total = 0
-    for example in reader.read([(index, record) for record in records]):
-        if example is not None:
-            pieces = config.objective.segments(example, config.length, lambda: np.random.default_rng(config.seed))
-            total += sum(len(fields["decoder_target_tokens"]) for fields in pieces.segments)
-    return max(1.0, total) / len(records)
+def _rows_of(config: DataConfig, rows: RowsOfProcess | None, batch_size: int) -> list[int]:
+    """This process's rows of a stage."""
+    count = batch_size // config.accumulation
+    if rows is None:
+        return list(range(count))
+    if not callable(rows) and len({part.batch_size for part in config.parts}) > 1:
+        raise UserError(
+            "open_loader: the stages change the batch size; give a function from the number of rows to this process's"
+        )
+    wanted = [operator.index(row) for row in (rows(count) if callable(rows) else rows)]
+    if not wanted or len(set(wanted)) != len(wanted) or min(wanted) < 0 or max(wanted) >= count:
+        raise UserError(f"open_loader: rows {wanted} must be different rows out of 0..{count - 1}")
+    return wanted
 
 
 class Loader(Iterator[Batch]):
@@ -130,14 +76,61 @@ class Loader(Iterator[Batch]):
     The position is that after the last batch handed out; what the background thread has made ahead does not count.
     """
 
-    def __init__(self, config: DataConfig, rows: list[int], found: SourceSet, rates: list[float], plan: StreamPlan):
+    def __init__(self, config: DataConfig, rows: RowsOfProcess | None, found: SourceSet):
         self.config = config
-        self._found, self._rates, self._plan = found, rates, plan
-        self._producer = _Producer(config, rows, plan)
-        self._identity = _identity(config, found, rates)
+        self._found = found
+        self._rows = [_rows_of(config, rows, part.batch_size) for part in found.parts]
+        self._reader = Reader(found.sources)
+        self._rates = [group_rates(config, found, part, self._reader) for part in found.parts]
+        self._trees = [RateTree(rates) for rates in self._rates]
         self._prefetcher: Prefetcher | None = None
         self._closed = False
-        self._restart(self._producer.states())
+        self._plan_streams(config.open_streams)
+        self._restart(self._producer.states(), 0)
+
+    def _plan_streams(self, streams: int) -> None:
+        """Lays the streams out anew: V may come from a state."""
+        config, found = self.config, self._found
+        self._streams = streams
+        objectives: dict[int, Any] = {}
+        for part in found.parts:
+            for use in part.uses:
+                before = objectives.setdefault(use.source, use.objective)
+                if (before.group, before.least) != (use.objective.group, use.objective.least):
+                    raise UserError(
+                        f"DataConfig.stages: source {use.cached.name!r} is read {before.group} examples at a time, "
+                        f"from step {part.step} {use.objective.group}; give it another name there"
+                    )
+        orders = [
+            SourceOrder(
+                cached.manifest.examples,
+                objectives[index].group,
+                objectives[index].least,
+                named_seed(config.seed, cached.name),
+                config.shuffle,
+                streams,
+            )
+            for index, cached in enumerate(found.sources)
+        ]
+        first = found.parts[0]
+        plan = StreamPlan(
+            parts=[PlannedPart(part.uses, tree, part.lengths) for part, tree in zip(found.parts, self._trees)],
+            sources=orders,
+            one_pass=None
+            if config.repeat
+            else PassOrder([orders[use.source] for use in first.uses], config.seed, config.shuffle),
+            streams=streams,
+            reader=self._reader,
+            spec=config.spec,
+            pad=first.uses[0].ids.pad,
+            packing=config.packing,
+            isolate=config.isolate,
+            seed=config.seed,
+            shuffle=config.shuffle,
+        )
+        self._plan = plan
+        self._producer = Producer(config, self._rows, found, plan)
+        self._identity = identity(config, found, self._rates, streams)
 
     def __next__(self) -> Batch:
         """The next batch: field -> [accumulation, rows of this process, length].
@@ -153,13 +146,14 @@ class Loader(Iterator[Batch]):
         if produced is None:
             raise StopIteration
         self._states, self._read = produced.states, produced.read
+        self._batches += 1
         self._count(produced.batch)
         return produced.batch
 
     def get_state(self) -> dict[str, Any]:
         """The position as a small JSON object: this process's streams; see `merge_states`."""
         streams = {str(index): state.to_json() for index, state in sorted(self._states.items())}
-        return {"format": STATE_FORMAT, "data": dict(self._identity), "streams": streams}
+        return {"format": STATE_FORMAT, "batches": self._batches, "identity": self._identity, "streams": streams}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Goes to a position from `get_state` or `merge_states`; the next batches equal those of the first run.
@@ -168,18 +162,27 @@ class Loader(Iterator[Batch]):
           UserError: the state is of other data or settings, or lacks a stream of this process.
         """
         if state.get("format") != STATE_FORMAT:
-            raise UserError(f"loader state has format {state.get('format')!r}, this version reads {STATE_FORMAT}")
-        for name, value in self._identity.items():
-            saved = state["data"].get(name)
-            if saved != value:
-                raise UserError(
-                    f"loader state was made with {name} = {saved!r}, the run has {value!r}; "
-                    "set it back, or start a new run from the checkpoint's parameters"
-                )
-        missing = [index for index in self._states if str(index) not in state["streams"]]
+            raise UserError(
+                f"loader state has format {state.get('format')!r}, this version reads {STATE_FORMAT}; start a new run "
+                "from the checkpoint's parameters (init_from)"
+            )
+        streams = int(state["identity"]["settings"]["streams"])
+        if streams != self._streams and self.config.streams is None and self.config.repeat:
+            for part in self._found.parts:
+                rows = part.batch_size // self.config.accumulation
+                if rows % streams:
+                    raise UserError(
+                        f"loader state was made with streams = {streams}, of which {rows} rows of a microbatch are no "
+                        "multiple; take the batch_size and accumulation of the first run"
+                    )
+            self._stop()
+            self._plan_streams(streams)
+        check_identity(state["identity"], self._identity, state["batches"])
+        own = self._producer.states()
+        missing = [index for index in own if str(index) not in state["streams"]]
         if missing:
             raise UserError(f"loader state lacks the streams {missing}; merge the states of all processes first")
-        self._restart({index: StreamState.from_json(state["streams"][str(index)]) for index in self._states})
+        self._restart({index: StreamState.from_json(state["streams"][str(index)]) for index in own}, state["batches"])
 
     @staticmethod
     def merge_states(states: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -190,48 +193,63 @@ class Loader(Iterator[Batch]):
         """What is read.
 
         Returns:
-          name, split, sources (names, in the order of source_ids), rates (declared, in `unit`), example_rates
-          (share of each source's examples in the mixture), examples and tokens (of each source's cache), vocabulary
-          (fingerprint), vocabulary_size, unit, pad_id, start_id, streams (all of them, and those open here).
+          name, split, sources (names, in the order of source_ids), weights (declared, in `unit`, those of a Mixture
+          its own rates) and group_rates (share of each source's groups) before the first stage, examples and tokens (of
+          each source's cache), vocabulary (fingerprint), vocabulary_size, unit, pad_id, start_id, streams (all of them,
+          and those open here), stages (step, group_rates, lengths, batch_size).
         """
-        sources, total = self._found.sources, sum(self._rates)
-        vocabulary = self._found.vocabulary
+        found, first = self._found, self._found.parts[0]
+        vocabulary = found.vocabulary
         return {
             "name": self.config.name,
             "split": self.config.split,
-            "sources": [source.name for source in sources],
-            "rates": {source.name: source.rate for source in sources},
-            "example_rates": {source.name: rate / total for source, rate in zip(sources, self._rates)},
-            "examples": {source.name: source.manifest.examples for source in sources},
-            "tokens": {source.name: dict(source.manifest.tokens) for source in sources},
-            "vocabulary": self._found.fingerprint,
+            "sources": [cached.name for cached in found.sources],
+            "weights": {use.cached.name: use.share.weight * use.share.rate for use in first.uses},
+            "group_rates": self._shares(0),
+            "examples": {cached.name: cached.manifest.examples for cached in found.sources},
+            "tokens": {cached.name: _ids_only(cached.manifest) for cached in found.sources},
+            "vocabulary": found.fingerprint,
             "vocabulary_size": None if vocabulary is None else vocabulary.size,
-            "unit": self._found.unit,
-            "pad_id": self._plan.ids.pad,
-            "start_id": self._plan.ids.start,
-            "streams": self.config.open_streams,
+            "unit": found.unit,
+            "pad_id": self._plan.pad,
+            "start_id": first.uses[0].ids.start,
+            "streams": self._streams,
             "open_streams": sorted(self._states),
+            "stages": [
+                {
+                    "step": part.step,
+                    "group_rates": self._shares(number),
+                    "lengths": dict(part.lengths),
+                    "batch_size": part.batch_size,
+                }
+                for number, part in enumerate(found.parts)
+            ],
         }
 
+    def _shares(self, part: int) -> dict[str, float]:
+        rates = self._rates[part]
+        return {use.cached.name: rate / sum(rates) for use, rate in zip(self._found.parts[part].uses, rates)}
+
     def counters(self) -> dict[str, Any]:
-        """Counts since opening or restoring, on this process.
+        """Counts on this process: since opening or restoring, but for tokens_by_source, which is of the whole run.
 
         Returns:
-          Those of `BatchCounts` with padding_fraction and tokens_by_source by name (the batches handed out), and
-          those of `ReadCounts` with the prefix `read_` (examples read, some of them for batches to come).
+          Those of `BatchCounts` with padding_fraction; tokens_by_source, tokens of the cache handed out by each source;
+          and those of `ReadCounts` with the prefix `read_` (examples read, some of them for batches to come).
         """
         counts = dataclasses.asdict(self._counts)
         counts["padding_fraction"] = 1 - counts["tokens"] / counts["slots"] if counts["slots"] else 0.0
-        by_source = counts.pop("tokens_by_source")
-        counts["tokens_by_source"] = {
-            source.name: by_source.get(index, 0) for index, source in enumerate(self._found.sources)
-        }
+        by_source = {cached.name: 0 for cached in self._found.sources}
+        for state in self._states.values():
+            for name, tokens in state.tokens.items():
+                by_source[name] = by_source.get(name, 0) + tokens
+        counts["tokens_by_source"] = by_source
         return counts | {f"read_{name}": value for name, value in dataclasses.asdict(self._read).items()}
 
     def close(self) -> None:
         """Stops the background thread and closes the shards. A closed loader gives no more batches."""
         self._stop()
-        self._plan.reader.close()
+        self._reader.close()
         self._closed = True
 
     def __enter__(self) -> Loader:
@@ -245,86 +263,28 @@ class Loader(Iterator[Batch]):
             self._prefetcher.close()
             self._prefetcher = None
 
-    def _restart(self, states: dict[int, StreamState]) -> None:
+    def _restart(self, states: dict[int, StreamState], batches: int) -> None:
         self._stop()
-        self._producer.restore(states)
-        self._states, self._read, self._counts = states, ReadCounts(), BatchCounts()
+        self._producer.restore(states, batches)
+        self._states, self._batches = states, batches
+        self._read, self._counts = ReadCounts(), BatchCounts()
 
     def _count(self, batch: Batch) -> None:
-        counts, spec = self._counts, self._plan.objective.spec
-        side = spec.sides[-1]
-        segment_ids = batch[f"{side}_segment_ids"]
+        counts, spec = self._counts, self._plan.spec
         counts.batches += 1
-        counts.rows += segment_ids.shape[0] * segment_ids.shape[1]
-        counts.slots += segment_ids.size
-        counts.tokens += int(np.count_nonzero(segment_ids))
-        counts.loss_tokens += int(np.count_nonzero(batch[f"{side}_loss_weights"]))
-        tokens = np.bincount(batch["source_ids"].ravel() + 1, minlength=1)[1:]
-        for index in np.flatnonzero(tokens).tolist():
-            counts.tokens_by_source[index] = counts.tokens_by_source.get(index, 0) + int(tokens[index])
+        first = batch[spec.fields[0].name]
+        counts.rows += first.shape[0] * first.shape[1]
+        for side, name in spec.of_role("segment_ids").items():
+            tokens = int(np.count_nonzero(batch[name]))
+            counts.slots += batch[name].size
+            counts.tokens += tokens
+            counts.sides[side] = counts.sides.get(side, 0) + tokens
+            if (weights := batch.get(f"{side}_loss_weights")) is not None:
+                counts.loss_tokens += int(np.count_nonzero(weights))
 
 
-class _Producer:
-    """Makes batches; used by one thread at a time."""
-
-    def __init__(self, config: DataConfig, rows: list[int], plan: StreamPlan):
-        self._config, self._plan = config, plan
-        self._wanted = {row: index for index, row in enumerate(rows)}
-        self._shapes = config.batch_shapes(rows)
-        self._padding = {
-            field.name: plan.ids.pad if field.padding == PAD else field.padding
-            for field in config.objective.spec.fields
-        }
-        # A finite pass ends when all rows have ended, which every process must see at the same batch: so each packs
-        # the whole of it and keeps its own rows.
-        opened = {config.stream_of(row) for row in (rows if config.repeat else range(config.rows))}
-        self._streams = {index: RowStream(plan, index) for index in sorted(opened)}
-
-    def states(self) -> dict[int, StreamState]:
-        return {index: stream.state for index, stream in self._streams.items()}
-
-    def restore(self, states: dict[int, StreamState]) -> None:
-        for index, stream in self._streams.items():
-            stream.restore(states[index])
-            stream.counts = ReadCounts()
-
-    def produce(self) -> _Produced | None:
-        """The next batch; None when no stream has a row left."""
-        batch = {name: np.full(shape, self._padding[name], dtype) for name, (shape, dtype) in self._shapes.items()}
-        filled = False
-        for micro in range(self._config.accumulation):
-            for row in range(self._config.rows):
-                stream = self._streams.get(self._config.stream_of(row))
-                values = None if stream is None else stream.next_row()
-                filled |= values is not None
-                if values is not None and row in self._wanted:
-                    self._copy(values, batch, micro, self._wanted[row])
-        return _Produced(batch, self.states(), self._read_counts()) if filled else None
-
-    def _copy(self, values: Rows, batch: Batch, micro: int, row: int) -> None:
-        for name, value in values.items():
-            batch[name][micro, row] = value
-
-    def _read_counts(self) -> ReadCounts:
-        total = ReadCounts()
-        for stream in self._streams.values():
-            for field in dataclasses.fields(ReadCounts):
-                setattr(total, field.name, getattr(total, field.name) + getattr(stream.counts, field.name))
-        return total
-
-
-def _identity(config: DataConfig, found: SourceSet, rates: list[float]) -> dict[str, Any]:
-    """What must be equal for a state to mean the same batches; short, and readable in a message."""
-    sources = [
-        [source.name, rate, [[shard.examples, shard.bytes] for shard in source.manifest.shards]]
-        for source, rate in zip(found.sources, rates)
-    ]
-    names = ("name", "split", "length", "packing", "seed", "shuffle", "repeat")
-    return {name: getattr(config, name) for name in names} | {
-        "streams": config.open_streams,
-        "objective": repr(config.objective),
-        "sources": f"{len(sources)} sources {fingerprint(sources)[:12]}",
-    }
+def _ids_only(manifest: Any) -> dict[str, int]:
+    return {name: count for name, count in manifest.tokens.items() if manifest.features[name].kind == "ids"}
 
 
 def merge_states(states: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -339,9 +299,9 @@ def merge_states(states: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     first = states[0]
     streams: dict[str, Any] = {}
     for state in states:
-        if state["format"] != first["format"] or state["data"] != first["data"]:
+        if any(state[key] != first[key] for key in ("format", "batches", "identity")):
             raise UserError(
-                "merge_states: the states are of different data; every process must open the same DataConfig"
+                "merge_states: the states are of different data or steps; every process must open the same DataConfig"
             )
         for index, value in state["streams"].items():
             if streams.setdefault(index, value) != value:
@@ -349,4 +309,4 @@ def merge_states(states: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
                     f"merge_states: stream {index} differs between processes; take all states after one step"
                 )
     ordered = {index: streams[index] for index in sorted(streams, key=int)}
-    return {"format": first["format"], "data": dict(first["data"]), "streams": ordered}
+    return {key: first[key] for key in ("format", "batches", "identity")} | {"streams": ordered}

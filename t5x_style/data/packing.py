@@ -1,63 +1,105 @@
-"""Packing: segments into rows of fixed length, a window of rows at a time.
+"""Packing: pieces into rows of fixed length, a window of rows at a time.
 
 `assign_rows` decides, `assemble_rows` copies. A window is `first-fit decreasing`: what was left over from the window
-before comes first, then the segments from the longest to the shortest, each into the first row with room for it. A
-segment that finds no room is left over for the next window, so no token is ever dropped. (First-fit decreasing needs
+before comes first, then the pieces from the longest to the shortest, each into the first row with room for it. A
+piece that finds no room is left over for the next window, so no token is ever dropped. (First-fit decreasing needs
 at most 11/9 of the optimal number of rows plus 6/9: Dosa 2007. Padding measured on documents and instructions: see
 docs/data_loading.md.)
+
+Worked example of a piece of two parts (a pair) behind a piece of one, start id 3, row length 8:
+
+    pieces                   [5, 6]  and  [7, 8, 7, 9, 4] with decoder_parts [2, 3]
+    decoder_target_tokens    [5, 6, 7, 8, 7, 9, 4, 0]
+    decoder_input_tokens     [3, 5, 3, 7, 3, 7, 9, 0]
+    decoder_segment_ids      [1, 1, 2, 2, 3, 3, 3, 0]
+    decoder_piece_ids        [1, 1, 2, 2, 2, 2, 2, 0]
+    decoder_positions        [0, 1, 0, 1, 0, 1, 2, 0]
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from t5x_style.data.batches import PAD, BatchSpec, Field
+from t5x_style.errors import UserError
 
 Rows = dict[str, np.ndarray]
 
 
 class Placed(NamedTuple):
-    """A segment with its source: fields of role "given" -> arrays, and the index of the source it came from."""
+    """A piece and where it comes from.
+
+    Attributes:
+      fields: given fields -> arrays. source: index of its source. start: the id that its shifted fields begin with.
+      sizes: tokens on every side, in the order of the spec. parts: lengths of its parts by side; None: it has one.
+    """
 
     fields: Mapping[str, np.ndarray]
     source: int
-
-
-class SpecialIds(NamedTuple):
-    """The ids that packing writes itself."""
-
-    pad: int
     start: int
+    sizes: tuple[int, ...]
+    parts: tuple[np.ndarray, ...] | None = None
+
+    @property
+    def segments(self) -> int:
+        """How many segments of a row it is."""
+        return 1 if self.parts is None else len(self.parts[0])
 
 
-def segment_lengths(fields: Mapping[str, np.ndarray], spec: BatchSpec) -> list[int]:
-    """Length of a segment on every side of the spec.
+@functools.cache
+def _given_names(spec: BatchSpec) -> tuple[dict[str, tuple[str, ...]], frozenset[str]]:
+    """side -> fields that an objective may give; and all names that it may give, those of parts included."""
+    by_side = {
+        side: tuple(field.name for field in spec.of_side(side) if field.role in ("given", "shifted", "index"))
+        for side in spec.sides
+    }
+    names = {name for given in by_side.values() for name in given} | {f"{side}_parts" for side in by_side}
+    return by_side, frozenset(names)
+
+
+def place(fields: Mapping[str, np.ndarray], spec: BatchSpec, source: int, start: int) -> Placed:
+    """Measures a piece; a side of which it gives no field is empty in it.
 
     Raises:
-      AssertionError: fields of one side differ in length (an objective's mistake).
+      UserError: it gives a field that the spec does not have, fields of one side that differ in length, or parts that
+        do not add up.
     """
-    lengths = []
-    for side in spec.sides:
-        sizes = {len(fields[field.name]) for field in spec.of_side(side) if field.name in fields}
-        assert len(sizes) == 1, f"a segment's {side} fields have lengths {sizes}"
-        lengths.append(sizes.pop())
-    return lengths
+    by_side, names = _given_names(spec)
+    if not names >= fields.keys():
+        unknown = sorted(fields.keys() - names)
+        raise UserError(f"an objective gives {unknown[0]!r}, which its spec does not have or which the loader makes")
+    sizes, parts = [], []
+    for side, given in by_side.items():
+        found = [len(fields[name]) for name in given if name in fields]
+        if len(set(found)) > 1:
+            raise UserError(f"an objective's {side} fields have different lengths: {sorted(set(found))}")
+        sizes.append(found[0] if found else 0)
+        if (own := fields.get(f"{side}_parts")) is not None:
+            parts.append(np.asarray(own, np.int64))
+    if not parts:
+        return Placed(fields, source, start, tuple(sizes))
+    if len(parts) != len(sizes) or len({len(own) for own in parts}) > 1:
+        raise UserError("an objective gives parts of unequal number, or not on every side")
+    if [int(own.sum()) for own in parts] != sizes:
+        raise UserError(f"an objective's parts {[own.tolist() for own in parts]} do not add up to {sizes}")
+    return Placed(fields, source, start, tuple(sizes), tuple(parts))
 
 
 def assign_rows(sizes: np.ndarray, capacities: Sequence[int], rows: int, first: int = 0) -> np.ndarray:
-    """Chooses a row for every segment.
+    """Chooses a row for every piece.
 
     Args:
-      sizes: [segments, sides] lengths, none above its capacity.
+      sizes: [pieces, sides] lengths, none above its capacity (a column may count something else, such as segments).
       capacities: [sides] row lengths.
       rows: number of rows.
-      first: so many segments at the beginning (left over from before) are placed before all others.
+      first: so many pieces at the beginning (left over from before) are placed before all others.
 
     Returns:
-      [segments] row indices; -1 for segments without a place.
+      [pieces] row indices; -1 for pieces without a place.
 
     Row length 10, 2 rows, sizes 4, 7, 3, 6, 2: longest first gives 7 -> row 0, 6 -> row 1, 4 -> row 1, 3 -> row 0,
     and 2 finds no room:
@@ -88,95 +130,153 @@ def assign_rows(sizes: np.ndarray, capacities: Sequence[int], rows: int, first: 
 
 
 def assemble_rows(
-    segments: Sequence[Placed],
+    pieces: Sequence[Placed],
     row_of: np.ndarray,
     rows: int,
     spec: BatchSpec,
     lengths: Mapping[str, int],
-    ids: SpecialIds,
+    pad: int,
+    isolate: bool = True,
 ) -> Rows:
-    """Copies segments into rows; within a row they keep the order of `segments`.
+    """Copies pieces into rows; within a row they keep the order of `pieces`.
 
     Args:
-      segments: what to place. row_of: [segments] the row of each, all >= 0.
+      pieces: what to place. row_of: [pieces] the row of each, all >= 0.
       rows: number of rows. spec, lengths: the fields, and the row length of each side.
-      ids: padding and start id.
+      pad: the padding id. isolate: False makes a row one segment with running positions.
 
     Returns:
-      field -> [rows, length of its side].
+      field -> [rows, length of its side, *trailing].
     """
     order = np.argsort(row_of, kind="stable")
-    ordered = [segments[index] for index in order.tolist()]
+    ordered = [pieces[index] for index in order.tolist()]
     row = row_of[order]
+    run = _Run.of(ordered, row, spec, lengths)
     out: Rows = {}
-    for side in spec.sides:
-        side_fields = spec.of_side(side)
-        names = {field.name for field in side_fields}
-        sizes = np.array(
-            [next(len(array) for name, array in segment.fields.items() if name in names) for segment in ordered],
-            np.int64,
-        )
-        layout = _Layout.of(row, sizes, lengths[side])
-        given: dict[str, np.ndarray] = {}
-        for field in sorted(side_fields, key=lambda field: field.role == "shifted"):
-            values = _values(field, side, ordered, sizes, layout, given, ids)
-            padding = ids.pad if field.padding == PAD else field.padding
-            array: np.ndarray = np.full(rows * lengths[side], padding, field.dtype)
-            array[layout.destination] = values
-            out[field.name] = array.reshape(rows, lengths[side])
+    for field in sorted(spec.fields, key=lambda field: field.role == "shifted"):
+        length, layout = lengths[field.side], run.layouts[field.side]
+        padding = pad if field.padding == PAD else field.padding
+        array: np.ndarray = np.full((rows * length, *field.trailing), padding, field.dtype)
+        array[layout.destination] = _values(field, run, length, isolate)
+        out[field.name] = array.reshape(rows, length, *field.trailing)
     return {field.name: out[field.name] for field in spec.fields}
 
 
 class _Layout(NamedTuple):
     """Where the tokens of the ordered segments go on one side, all of them one after the other."""
 
+    sizes: np.ndarray  # [segments]
     starts: np.ndarray  # [segments] offset of each segment in the run of all tokens
+    in_row: np.ndarray  # [segments] its first place in the row
     positions: np.ndarray  # [tokens] within the segment
-    ordinals: np.ndarray  # [segments] 1, 2, ... within the row
     destination: np.ndarray  # [tokens] in the flat [rows * length] array
 
     @classmethod
-    def of(cls, row: np.ndarray, sizes: np.ndarray, length: int) -> _Layout:
+    def of(cls, row: np.ndarray, first_of_row: np.ndarray, sizes: np.ndarray, length: int) -> _Layout:
         ends = np.cumsum(sizes)
         starts = ends - sizes
-        new_row = np.ones(len(row), bool)
-        new_row[1:] = row[1:] != row[:-1]
-        first_of_row = np.maximum.accumulate(np.where(new_row, np.arange(len(row)), 0))
         in_row = starts - starts[first_of_row] if len(row) else starts
         assert not len(row) or int((in_row + sizes).max()) <= length, "a row overflows"
         positions = np.arange(int(sizes.sum())) - np.repeat(starts, sizes)
         destination = np.repeat(row * length + in_row, sizes) + positions
-        return cls(starts, positions, np.arange(len(row)) - first_of_row + 1, destination)
+        return cls(sizes, starts, in_row, positions, destination)
 
 
-def _values(
-    field: Field,
-    side: str,
-    ordered: Sequence[Placed],
-    sizes: np.ndarray,
-    layout: _Layout,
-    given: dict[str, np.ndarray],
-    ids: SpecialIds,
-) -> np.ndarray | int | float:
-    """[tokens] values of one field over all segments; given: the flat arrays of role "given" made before."""
+class _Run(NamedTuple):
+    """The ordered pieces as segments, and what has been made of them."""
+
+    pieces: Sequence[Placed]
+    piece_of: np.ndarray  # [segments]
+    first_of_row: np.ndarray  # [segments] index of the first segment of the same row
+    piece_ordinals: np.ndarray  # [segments] 1, 2, ... of its piece within the row
+    layouts: Mapping[str, _Layout]
+    given: dict[str, np.ndarray]  # field -> [tokens, *trailing]
+
+    @classmethod
+    def of(cls, pieces: Sequence[Placed], row: np.ndarray, spec: BatchSpec, lengths: Mapping[str, int]) -> _Run:
+        piece_of = np.arange(len(pieces))
+        if any(piece.parts is not None for piece in pieces):
+            piece_of = np.repeat(piece_of, [piece.segments for piece in pieces])
+        segment_row = row[piece_of]
+        first = _firsts(segment_row)
+        layouts = {
+            side: _Layout.of(segment_row, first, _segment_sizes(pieces, number), lengths[side])
+            for number, side in enumerate(spec.sides)
+        }
+        ordinals = np.arange(len(row)) - _firsts(row) + 1
+        return cls(pieces, piece_of, first, ordinals[piece_of], layouts, {})
+
+
+def _firsts(row: np.ndarray) -> np.ndarray:
+    """Index of the first entry of the same row, for sorted rows: [0, 0, 2] -> [0, 0, 2]; [4, 4, 7] -> [0, 0, 2]."""
+    new_row = np.ones(len(row), bool)
+    new_row[1:] = row[1:] != row[:-1]
+    return np.maximum.accumulate(np.where(new_row, np.arange(len(row)), 0))
+
+
+def _segment_sizes(pieces: Sequence[Placed], side: int) -> np.ndarray:
+    if all(piece.parts is None for piece in pieces):
+        return np.array([piece.sizes[side] for piece in pieces], np.int64)
+    return np.concatenate([[piece.sizes[side]] if piece.parts is None else piece.parts[side] for piece in pieces])
+
+
+def _values(field: Field, run: _Run, length: int, isolate: bool) -> np.ndarray | int | float:
+    """[tokens, *trailing] values of one field over all segments."""
+    layout = run.layouts[field.side]
     if field.role == "segment_ids":
-        return np.repeat(layout.ordinals, sizes)
+        return np.repeat(np.arange(len(run.piece_of)) - run.first_of_row + 1, layout.sizes) if isolate else 1
+    if field.role == "piece_ids":
+        return np.repeat(run.piece_ordinals, layout.sizes)
     if field.role == "positions":
-        return layout.positions
+        return layout.positions if isolate else layout.destination % length
     if field.role == "source_ids":
-        return np.repeat(np.array([segment.source for segment in ordered], np.int32), sizes)
+        sources = np.array([piece.source for piece in run.pieces], np.int32)
+        return np.repeat(sources[run.piece_of], layout.sizes)
     if field.role == "shifted":
-        targets = given[f"{side}_target_tokens"]
-        shifted = np.empty_like(targets)
-        shifted[1:] = targets[:-1]
-        shifted[layout.starts[sizes > 0]] = ids.start
-        return shifted
-    if not any(field.name in segment.fields for segment in ordered):
-        assert field.fill is not None or not ordered, f"the objective gives no {field.name}"
+        return _shifted(field, run, layout, isolate)
+    values = _given(field, run)
+    if field.role == "index" and isinstance(values, np.ndarray):
+        assert field.into is not None
+        moved = values + np.repeat(run.layouts[field.into].in_row, layout.sizes)
+        return np.where(values < 0, values, moved)
+    return values
+
+
+def _given(field: Field, run: _Run) -> np.ndarray | int | float:
+    """What the pieces give, `fill` where one gives nothing."""
+    name = field.name
+    if not any(name in piece.fields for piece in run.pieces):
+        if field.fill is None and run.layouts[field.side].sizes.any():
+            raise UserError(f"the objective gives no {name}")
         return 0 if field.fill is None else field.fill
-    arrays = [
-        segment.fields[field.name] if field.name in segment.fields else np.full(size, field.fill, field.dtype)
-        for segment, size in zip(ordered, sizes.tolist())
-    ]
-    given[field.name] = np.concatenate(arrays)
-    return given[field.name]
+    side = list(run.layouts).index(field.side)
+    arrays = []
+    for piece in run.pieces:
+        if name in piece.fields:
+            arrays.append(np.reshape(piece.fields[name], (piece.sizes[side], *field.trailing)))
+        elif piece.sizes[side] and field.fill is None:
+            raise UserError(f"the objective gives no {name} for a piece that has {field.side} tokens")
+        else:
+            arrays.append(np.full((piece.sizes[side], *field.trailing), field.fill or 0, field.dtype))
+    run.given[name] = np.concatenate(arrays)
+    return run.given[name]
+
+
+def _shifted(field: Field, run: _Run, layout: _Layout, isolate: bool) -> np.ndarray:
+    """The side's targets moved right by one; a piece that gives the field itself keeps what it gave."""
+    targets = run.given[f"{field.side}_target_tokens"]
+    shifted = np.empty_like(targets)
+    shifted[1:] = targets[:-1]
+    begins = layout.sizes > 0
+    if not isolate:  # the first tokens of rows alone
+        begins = begins & (layout.in_row == 0)
+    starts = np.array([piece.start for piece in run.pieces], np.int32)[run.piece_of]
+    shifted[layout.starts[begins]] = starts[begins]
+    if any(field.name in piece.fields for piece in run.pieces):
+        number = list(run.layouts).index(field.side)
+        offset = 0
+        for piece in run.pieces:
+            if field.name in piece.fields:
+                shifted[offset : offset + piece.sizes[number]] = piece.fields[field.name]
+            offset += piece.sizes[number]
+    return shifted

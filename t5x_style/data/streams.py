@@ -1,111 +1,47 @@
-"""A row stream: the examples v, v + V, v + 2V, ... of the order, packed into an endless or finite run of rows.
+"""A row stream: groups of examples of its own order, packed into an endless or finite run of rows.
 
-A stream works in windows of rows. Its state is where the window began, which segments were left over from the window
+A stream works in windows of rows. Its state is where the window began, which pieces were left over from the window
 before, and how many rows of the window were handed out; setting it packs the same window again from the shards.
+Nothing in a stream depends on another stream, on a process or on what a later stage brings.
 """
 
 from __future__ import annotations
 
 import collections
 import dataclasses
-import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from t5x_style.data.mixing import ExampleOrder, named_seed
-from t5x_style.data.objectives.objective import Objective
-from t5x_style.data.packing import Placed, Rows, SpecialIds, assemble_rows, assign_rows, segment_lengths
-from t5x_style.data.sources import Reader
+from t5x_style.data.objectives.objective import Example, Piece
+from t5x_style.data.order import Group, named_seed
+from t5x_style.data.packing import Placed, Rows, assemble_rows, assign_rows, place
+from t5x_style.data.sources import Use
+from t5x_style.data.stream_plan import GroupOrder, Randomness, StreamPlan
+from t5x_style.data.stream_state import Cursor, ReadCounts, StreamState
+from t5x_style.errors import UserError
 
 # Rows packed together. More rows waste less and look further ahead; padding measured in docs/data_loading.md.
 ROWS_PER_WINDOW = 32
 _READ_AHEAD = 64  # examples per call of the reader
 
 
-class Cursor(NamedTuple):
-    """A segment's name: the number of its example within the stream, and the segment's number within the example."""
-
-    example: int
-    segment: int
-
-
-@dataclasses.dataclass(frozen=True)
-class StreamState:
-    """Position of a stream. The first two fields and `carried` describe the beginning of the current window.
-
-    Attributes:
-      window: windows before this one.
-      next: the first segment not yet read then.
-      carried: segments that the window before had read and found no room for.
-      row: rows of this window already handed out.
-    """
-
-    window: int = 0
-    next: Cursor = Cursor(0, 0)
-    carried: tuple[Cursor, ...] = ()
-    row: int = 0
-
-    def to_json(self) -> list[Any]:
-        """[window, example, segment, row, [[example, segment], ...]]."""
-        return [self.window, *self.next, self.row, [list(cursor) for cursor in self.carried]]
-
-    @classmethod
-    def from_json(cls, value: list[Any]) -> StreamState:
-        """The inverse of `to_json`."""
-        window, example, segment, row, carried = value
-        return cls(window, Cursor(example, segment), tuple(Cursor(*cursor) for cursor in carried), row)
-
-
-@dataclasses.dataclass
-class ReadCounts:
-    """What a stream has read, up to one window ahead of what it has handed out.
-
-    examples, segments: read and made. empty: skipped, since a required feature has no token. split: became several
-    segments. trimmed, tokens_trimmed: examples too long for their row, and the tokens they lost.
-    """
-
-    examples: int = 0
-    segments: int = 0
-    empty: int = 0
-    split: int = 0
-    trimmed: int = 0
-    tokens_trimmed: int = 0
-
-
-@dataclasses.dataclass(frozen=True)
-class StreamPlan:
-    """What all streams of a loader share.
-
-    Attributes:
-      order: place -> (source, record). streams: V.
-      reader: of the examples. objective, length, packing, seed, shuffle: as in DataConfig.
-      ids: padding and start id.
-    """
-
-    order: ExampleOrder
-    streams: int
-    reader: Reader
-    objective: Objective
-    length: int
-    packing: bool
-    seed: int
-    shuffle: bool
-    ids: SpecialIds
-
-    @functools.cached_property
-    def lengths(self) -> dict[str, int]:
-        """side -> row length."""
-        return self.objective.lengths(self.length)
-
-
-class _Pending(NamedTuple):
-    """A segment read and not yet in a row."""
+class Pending(NamedTuple):
+    """A piece read and not yet in a row."""
 
     cursor: Cursor
     placed: Placed
-    sizes: list[int]  # by side
+    name: str  # of its source
+    raw: int
+
+
+class _Cut:
+    """A group that is being cut into pieces."""
+
+    def __init__(self, number: int, use: Use, pieces: Iterator[Piece], rng: np.random.Generator):
+        self.number, self.use, self.pieces, self.rng = number, use, pieces, rng
+        self.made = 0
 
 
 class RowStream:
@@ -113,23 +49,26 @@ class RowStream:
 
     def __init__(self, plan: StreamPlan, index: int):
         self._plan, self._index = plan, index
+        self._randomness = Randomness(plan.seed)
         self.counts = ReadCounts()
         self.restore(StreamState())
 
     @property
     def state(self) -> StreamState:
         """The position after the last row handed out."""
-        return self._state
+        return dataclasses.replace(self._state, tokens=dict(self._tokens))
 
     def restore(self, state: StreamState) -> None:
         """Goes to a position; the counts go on from where they are."""
         self._state = state
+        self._tokens = dict(state.tokens)
+        self._order = GroupOrder(self._plan, self._index, state.switches)
         self._rows: Rows | None = None
         self._number = 0
-        self._after: StreamState | None = None
-        self._carried: list[_Pending] | None = [] if not state.carried else None  # None: to be read again
-        self._read_ahead: collections.deque[tuple[int, list[_Pending]]] = collections.deque()
-        self._read_next = state.next.example
+        self._contents: list[list[Pending]] = []
+        self._after = Cursor(0, 0)
+        self._carried: list[Pending] | None = [] if not state.carried else None  # None: to be read again
+        self._read_from(state.next)
 
     def next_row(self) -> Rows | None:
         """The next row, field -> [length] (a view to be copied at once); None when the stream is exhausted."""
@@ -137,15 +76,57 @@ class RowStream:
             self._pack_window()
         row = self._state.row
         assert self._rows is not None
-        assert self._after is not None
         if not self._number:
             return None
         values = {name: array[row] for name, array in self._rows.items()}
+        for pending in self._contents[row]:
+            self._tokens[pending.name] = self._tokens.get(pending.name, 0) + pending.raw
         if row + 1 < self._number:
             self._state = dataclasses.replace(self._state, row=row + 1)
         else:
-            self._state, self._rows, self._after = self._after, None, None
+            assert self._carried is not None
+            self._begin_window(self._after, self._carried)
         return values
+
+    def switch(self) -> None:
+        """Begins the next stage: what is packed or left over goes on where it fits, the rest of a group is dropped."""
+        if self._rows is None:
+            carried, cursor = self._all_carried(), self._state.next
+        else:
+            assert self._carried is not None
+            waiting = [pending for row in self._contents[self._state.row :] for pending in row]
+            carried, cursor = sorted(waiting + self._carried, key=lambda pending: pending.cursor), self._after
+        if cursor.piece:  # within a group
+            for pending in self._pieces_of([cursor.group]):
+                if pending.cursor.piece >= cursor.piece:
+                    self._drop(pending)
+            cursor = Cursor(cursor.group + 1, 0)
+        stage = len(self._state.switches) + 1
+        sizes = tuple(self._plan.parts[stage].lengths.values())
+        kept = []
+        for pending in carried:
+            if all(map(int.__le__, pending.placed.sizes, sizes)):
+                kept.append(pending)
+            else:
+                self._drop(pending)
+        switches = (*self._state.switches, cursor.group)
+        self._state = dataclasses.replace(self._state, switches=switches)
+        self._order = GroupOrder(self._plan, self._index, switches)
+        self._read_from(cursor)
+        self._begin_window(cursor, kept)
+
+    def _drop(self, pending: Pending) -> None:
+        self.counts.dropped += 1
+        self.counts.tokens_dropped += pending.raw
+
+    def _begin_window(self, cursor: Cursor, carried: list[Pending]) -> None:
+        names = tuple(pending.cursor for pending in carried)
+        self._state = dataclasses.replace(self._state, window=self._state.window + 1, row=0, next=cursor, carried=names)
+        self._rows, self._carried = None, carried
+
+    @property
+    def _lengths(self) -> Mapping[str, int]:
+        return self._plan.parts[len(self._state.switches)].lengths
 
     def _window_rows(self, window: int) -> int:
         """Rows of a window; first windows differ in size, so that the streams do not all pack at the same step."""
@@ -153,32 +134,46 @@ class RowStream:
             return ROWS_PER_WINDOW
         return max(1, ROWS_PER_WINDOW * (self._index + 1) // self._plan.streams)
 
+    def _capacities(self) -> list[int]:
+        """Of a row: tokens of every side, and segments where they are limited."""
+        limit = self._plan.spec.max_segments
+        return [*self._lengths.values(), *(() if limit is None else (limit,))]
+
+    def _sizes(self, pending: Pending) -> tuple[int, ...]:
+        """What a piece takes of the capacities."""
+        if self._plan.spec.max_segments is None:
+            return pending.placed.sizes
+        return (*pending.placed.sizes, pending.placed.segments)
+
     def _pack_window(self) -> None:
         """Reads, packs and lays out the window at whose beginning the state stands."""
         plan, state = self._plan, self._state
         limit = self._window_rows(state.window)
-        segments, after = self._fill(state, limit)
-        if plan.packing and plan.objective.spec.packable:
-            sizes = np.array([pending.sizes for pending in segments], np.int64).reshape(
-                len(segments), len(plan.lengths)
-            )
-            row_of = assign_rows(sizes, list(plan.lengths.values()), limit, first=len(state.carried))
+        carried = self._all_carried()
+        pieces = self._fill(carried, limit)
+        if plan.packed:
+            sizes = np.array([self._sizes(pending) for pending in pieces], np.int64)
+            sizes = sizes.reshape(len(pieces), len(self._capacities()))
+            row_of = assign_rows(sizes, self._capacities(), limit, first=len(carried))
         else:
-            row_of = np.where(np.arange(len(segments)) < limit, np.arange(len(segments)), -1)
+            row_of = np.where(np.arange(len(pieces)) < limit, np.arange(len(pieces)), -1)
         used, first = np.unique(row_of[row_of >= 0], return_index=True)
         row_of = self._order_rows(row_of, used, first, state.window)
         here = np.flatnonzero(row_of >= 0)
-        chosen = [segments[index].placed for index in here.tolist()]
+        chosen = [pieces[index] for index in here.tolist()]
         self._rows = {}
+        self._contents = [[] for _ in used]
         if chosen:
-            self._rows = assemble_rows(chosen, row_of[here], len(used), plan.objective.spec, plan.lengths, plan.ids)
+            placed = [pending.placed for pending in chosen]
+            lengths, rows = self._lengths, row_of[here]
+            self._rows = assemble_rows(placed, rows, len(used), plan.spec, lengths, plan.pad, plan.isolate)
+            for pending, row in zip(chosen, rows.tolist()):
+                self._contents[row].append(pending)
         self._number = len(used)
-        self._carried = [segments[index] for index in np.flatnonzero(row_of < 0).tolist()]
-        carried = tuple(pending.cursor for pending in self._carried)
-        self._after = StreamState(state.window + 1, after, carried)
+        self._carried = [pieces[index] for index in np.flatnonzero(row_of < 0).tolist()]
 
     def _order_rows(self, row_of: np.ndarray, used: np.ndarray, first: np.ndarray, window: int) -> np.ndarray:
-        """Renames the used rows: by their first segment, or at random (packing puts the longest segments first)."""
+        """Renames the used rows: by their first piece, or at random (packing puts the longest pieces first)."""
         if self._plan.shuffle:
             rng = np.random.default_rng(named_seed(self._plan.seed, "rows", self._index, window))
             rank = rng.permutation(len(used))
@@ -188,77 +183,131 @@ class RowStream:
         names[used] = rank
         return names[row_of]
 
-    def _fill(self, state: StreamState, rows: int) -> tuple[list[_Pending], Cursor]:
-        """The window's segments: those carried over, then new ones until they would fill `rows` rows."""
-        plan = self._plan
-        if self._carried is None:
-            self._carried = self._read_carried(state.carried)
-        segments = list(self._carried)
-        capacity = [rows * length for length in plan.lengths.values()]
-        totals = [sum(column) for column in zip(*(pending.sizes for pending in segments))] or [0] * len(capacity)
-        packed = plan.packing and plan.objective.spec.packable
-        cursor = state.next
-        while all(map(int.__lt__, totals, capacity)) if packed else len(segments) < rows:
-            entry = self._peek()
-            if entry is None:
+    def _fill(self, carried: Sequence[Pending], rows: int) -> list[Pending]:
+        """The window's pieces: those carried over, then new ones until they would fill `rows` rows."""
+        pieces = list(carried)
+        capacity = [rows * size for size in self._capacities()]
+        totals = [sum(column) for column in zip(*map(self._sizes, pieces))] or [0] * len(capacity)
+        while all(map(int.__lt__, totals, capacity)) if self._plan.packed else len(pieces) < rows:
+            pending = self._next_piece()
+            if pending is None:
                 break
-            example, pieces = entry
-            offset = cursor.segment if example == cursor.example else 0
-            if offset < len(pieces):
-                segments.append(pieces[offset])
-                totals = [total + size for total, size in zip(totals, pieces[offset].sizes)]
-                offset += 1
-            if offset >= len(pieces):
-                self._read_ahead.popleft()
-                cursor = Cursor(example + 1, 0)
-            else:
-                cursor = Cursor(example, offset)
-        return segments, cursor
+            pieces.append(pending)
+            totals = list(map(int.__add__, totals, self._sizes(pending)))
+        self._after = self._cursor
+        return pieces
 
-    def _peek(self) -> tuple[int, list[_Pending]] | None:
-        """(number, segments) of the first example read ahead; reads more when there is none; None at the end."""
-        if not self._read_ahead:
-            numbers = range(self._read_next, self._read_next + _READ_AHEAD)
-            if self._plan.order.size is not None:
-                end = -(-(self._plan.order.size - self._index) // self._plan.streams)  # examples of this stream
-                numbers = range(self._read_next, min(numbers.stop, max(self._read_next, end)))
-            self._read_ahead.extend(zip(numbers, self._read(list(numbers))))
-            self._read_next = numbers.stop
-        return self._read_ahead[0] if self._read_ahead else None
+    # Reading: groups ahead, then piece by piece.
 
-    def _read_carried(self, cursors: tuple[Cursor, ...]) -> list[_Pending]:
-        numbers = list(dict.fromkeys(cursor.example for cursor in cursors))
-        pieces = dict(zip(numbers, self._read(numbers, count=False)))
-        return [pieces[cursor.example][cursor.segment] for cursor in cursors]
+    def _read_from(self, cursor: Cursor) -> None:
+        """Goes to a piece that was not read yet."""
+        self._ahead: collections.deque[tuple[int, Use, Group, list[Example]]] = collections.deque()
+        self._read_next = cursor.group
+        self._cut: _Cut | None = None
+        self._skip = cursor.piece
+        self._cursor = cursor
 
-    def _read(self, numbers: list[int], count: bool = True) -> list[list[_Pending]]:
-        """The segments of the stream's examples with these numbers; count: add them to the counts."""
-        plan = self._plan
-        globals_ = [number * plan.streams + self._index for number in numbers]
-        places = [plan.order[place] for place in globals_]
-        result: list[list[_Pending]] = []
-        for number, place, (source, _), example in zip(numbers, globals_, places, plan.reader.read(places)):
-            if example is None:
-                result.append([])
-                self.counts.empty += count
+    def _next_piece(self) -> Pending | None:
+        """The next piece of the stream; None at the end of a finite pass."""
+        while True:
+            if self._cut is None:
+                if not self._ahead:
+                    self._read_ahead()
+                if not self._ahead:
+                    return None
+                number, use, group, examples = self._ahead.popleft()
+                self._cut = self._open(number, use, group, examples)
+            found = self._piece(self._cut)
+            if found is None:
+                self._cursor = Cursor(self._cut.number + 1, 0)
+                self._randomness.give_back(self._cut.rng)
+                self._cut, self._skip = None, 0
+            elif found.cursor.piece >= self._skip:
+                self._cursor = Cursor(found.cursor.group, found.cursor.piece + 1)
+                return found
+
+    def _open(self, number: int, use: Use, group: Group, examples: list[Example]) -> _Cut:
+        objective = use.objective
+        rng = self._randomness.of(use.cached.name, group, objective.copies)
+        pieces: Iterator[Piece] = iter(())
+        if len(examples) >= objective.least:
+            pieces = objective.segments(examples, self._order.part_of(number).lengths, use.ids, rng)
+        if not self._skip:
+            self.counts.examples += len(examples) if len(examples) >= objective.least else 0
+            self.counts.empty += len(group.records) - len(examples)
+            self.counts.short += len(examples) if len(examples) < objective.least else 0
+        return _Cut(number, use, pieces, rng)
+
+    def _piece(self, cut: _Cut, count: bool = True) -> Pending | None:
+        """The next piece of a group, None behind its last; pieces that were made before are not counted again."""
+        for piece in cut.pieces:
+            fresh = count and cut.made >= self._skip
+            if fresh:
+                self.counts.trimmed += piece.cut > 0
+                self.counts.tokens_trimmed += piece.cut
+            if not piece.fields:
                 continue
-            pieces = plan.objective.segments(example, plan.length, self._rng(place))
-            result.append(
-                [
-                    _Pending(
-                        Cursor(number, index), Placed(fields, source), segment_lengths(fields, plan.objective.spec)
-                    )
-                    for index, fields in enumerate(pieces.segments)
-                ]
-            )
-            if count:
-                self.counts.examples += 1
-                self.counts.segments += len(pieces.segments)
-                self.counts.split += len(pieces.segments) > 1
-                self.counts.trimmed += pieces.tokens_trimmed > 0
-                self.counts.tokens_trimmed += pieces.tokens_trimmed
+            if fresh:
+                self.counts.pieces += 1
+                self.counts.split += cut.made == 1
+            cursor = Cursor(cut.number, cut.made)
+            cut.made += 1
+            return Pending(cursor, self._placed(cut, piece), cut.use.cached.name, piece.raw)
+        return None
+
+    def _placed(self, cut: _Cut, piece: Piece) -> Placed:
+        what = type(cut.use.objective).__name__
+        try:
+            placed = place(piece.fields, self._plan.spec, cut.use.source, cut.use.ids.start)
+        except UserError as error:
+            raise UserError(f"{what}, source {cut.use.cached.name!r}: {error}") from error
+        lengths = self._order.part_of(cut.number).lengths
+        for (side, length), size in zip(lengths.items(), placed.sizes):
+            if size > length:
+                raise UserError(f"{what} made a piece of {size} {side} tokens for rows of {length}; it must cut it")
+        limit = self._plan.spec.max_segments
+        if limit is not None and placed.segments > limit:
+            raise UserError(f"{what} made a piece of {placed.segments} segments for rows of at most {limit}")
+        return placed
+
+    def _read_ahead(self) -> None:
+        """Reads some groups in one call of the reader."""
+        numbers = range(self._read_next, self._read_next + _READ_AHEAD)
+        if self._plan.one_pass is not None:
+            end = -(-(self._plan.one_pass.size - self._index) // self._plan.streams)  # groups of this stream
+            numbers = range(self._read_next, min(numbers.stop, max(self._read_next, end)))
+        groups, examples = [], 0
+        for number in numbers:
+            groups.append((number, *self._order[number]))
+            examples += len(groups[-1][2].records)
+            if examples >= _READ_AHEAD:
+                break
+        self._ahead.extend(self._read(groups))
+        self._read_next += len(groups)
+
+    def _read(self, groups: Sequence[tuple[int, Use, Group]]) -> list[tuple[int, Use, Group, list[Example]]]:
+        found = iter(self._plan.reader.read([(use, record) for _, use, group in groups for record in group.records]))
+        result = []
+        for number, use, group in groups:
+            examples = [next(found) for _ in group.records]
+            result.append((number, use, group, [example for example in examples if example is not None]))
         return result
 
-    def _rng(self, place: int) -> Callable[[], np.random.Generator]:
-        """The example's own generator, which depends on its place in the order: new in every epoch."""
-        return lambda: np.random.default_rng([self._plan.seed, place])
+    def _all_carried(self) -> list[Pending]:
+        """The pieces left over from the window before, read again where the stream was restored."""
+        if self._carried is None:
+            wanted = set(self._state.carried)
+            numbers = sorted({cursor.group for cursor in wanted})
+            made = {pending.cursor: pending for pending in self._pieces_of(numbers) if pending.cursor in wanted}
+            self._carried = [made[cursor] for cursor in self._state.carried]
+        return self._carried
+
+    def _pieces_of(self, numbers: Sequence[int]) -> Iterator[Pending]:
+        """All pieces of groups that were read before, made again; they are not counted."""
+        for number, use, group, examples in self._read([(number, *self._order[number]) for number in numbers]):
+            rng = self._randomness.of(use.cached.name, group, use.objective.copies)
+            lengths = self._order.part_of(number).lengths
+            cut = _Cut(number, use, use.objective.segments(examples, lengths, use.ids, rng), rng)
+            while (pending := self._piece(cut, count=False)) is not None:
+                yield pending
+            self._randomness.give_back(rng)

@@ -85,7 +85,7 @@ class CausalLM(Objective):
             if given:
                 tokens, weights = tokens[1:], None if weights is None else weights[1:]
             elif self.begin == "tokenizer":
-                inputs = np.append(np.int32(ids.begin), tokens)
+                inputs = np.append(np.asarray(ids.begin, np.int32), tokens)
             for start in range(0, len(tokens) or given, length):
                 # of its last piece all that is left; a first token counts to the first piece
                 kept = min(start + length, len(raw) - given) - start + (given and start == 0)
@@ -99,7 +99,7 @@ class CausalLM(Objective):
                 if self.begin == "tokenizer":
                     fields["decoder_input_tokens"] = inputs[start : start + len(targets)]
                     if start and not given:
-                        fields["decoder_input_tokens"] = np.append(np.int32(ids.begin), targets[:-1])
+                        fields["decoder_input_tokens"] = np.append(np.asarray(ids.begin, np.int32), targets[:-1])
                 yield Piece(fields, raw=max(kept, 0))
 
 

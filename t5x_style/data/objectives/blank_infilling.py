@@ -32,15 +32,15 @@ class BlankInfilling(Objective):
         decoder_positions[:, 1]   [0, 0,  0,  0,  0,  1,  2,  3,  1,  2]
         decoder_causal_attention  [1, 1,  1,  1,  1,  0,  0,  0,  0,  0]
 
-    With `generation_probability` a piece is its beginning and [gMASK] 21 instead, then its end, a quarter of it at least:
+    With `generation_probability` a piece is its beginning and [gMASK] 21 instead, then its end, at least a quarter:
 
         decoder_input_tokens      [5, 6, 21, 30, 7, 8, 9, 10]
         decoder_target_tokens     [5, 6, 21, 7, 8, 9, 10, 31]
 
     [CLS] is put in front where the vocabulary has it, and a document ends with EOS where its Task wants that; an EOS is
-    generated, but never blanked. Blanks have lengths of a Poisson distribution of mean 3, restricted to 1 .. 39, and are
-    drawn until they hold int(noise_density * tokens); at least one token stands between two. A document longer than a row
-    becomes consecutive pieces, each as long as its kind and its blanks let it be.
+    generated, but never blanked. The lengths of blanks are of a Poisson distribution of mean 3, restricted to 1 .. 39;
+    they are drawn until they hold int(noise_density * tokens). At least one token stands between two blanks. A document
+    longer than a row becomes consecutive pieces, each as long as its kind and its blanks let it be.
 
     Attributes:
       feature: the feature that holds the document.
@@ -84,7 +84,7 @@ class BlankInfilling(Objective):
         for option, name in needed.items():
             if name not in ids.named:
                 raise UserError(
-                    f"BlankInfilling.{option} is {name}, which the vocabulary has not as a special token; name another, or "
+                    f"BlankInfilling.{option} is {name}, which is no special token of the vocabulary; name another, or "
                     "cache again with a vocabulary that has it"
                 )
         if self.generation_probability < 1 and self.blank is None and ids.mask is None:

@@ -27,15 +27,17 @@ class NextSentence(MaskedLM):
         encoder_token_types           [0, 0, 0, 0, 1, 1, 1]
         encoder_next_sentence_labels  [0, 0, 0, 0, 0, 0, 0]     1 where [7, 8] is from another document
 
-    As in BERT, sentences are gathered until they fill a row (or, in a document drawn
-    with `short_probability`, a shorter length from 2 up), the first text takes a random number of them, and half the time, and always where there is one sentence only,
-    the second is taken from a random sentence of another document on, and the sentences it replaces are used again. What
-    is too long loses tokens at either end of its longer text, which count as cut. Unlike BERT's, a sentence longer than a
-    row is cut into several, and the other document is one of the same group. A borrowed text counts as no token of
-    the cache: it counts where its own document is read.
+    As in BERT, sentences are gathered until they fill a row (in some documents, drawn with `short_probability`, a
+    shorter length of 2 or more), and the first text takes a random number of them. The second is the others, or, half
+    the time and always where there is one sentence only, what stands from a random sentence of another document on; the
+    others are then used again. What is too long loses tokens at either end of its longer text, which count as cut.
+
+    Unlike in BERT, a sentence longer than a row is cut into several, and the other document is one of the same group. A
+    borrowed text counts as no token of the cache: it counts where its own document is read.
 
     Attributes:
-      random_probability: how often the second text is random. short_probability: how often the pairs of a document are shorter.
+      random_probability: how often the second text is random.
+      short_probability: how often the pairs of a document are short.
     """
 
     group: ClassVar[int] = 16
@@ -87,7 +89,7 @@ class NextSentence(MaskedLM):
                 if random:
                     other = others[int(rng.integers(len(others)))]
                     there = int(borders[other][rng.integers(len(borders[other]) - 1)])
-                    stop = np.searchsorted(borders[other], there + max(target - len(a), 1))
+                    stop = int(np.searchsorted(borders[other], there + max(target - len(a), 1)))
                     b = documents[other][there : borders[other][min(stop, len(borders[other]) - 1)]]
                     end = middle
                 else:

@@ -27,12 +27,12 @@ class PermutationLM(Objective):
         encoder_input_tokens   [5, 6, 7, 8, 4, 3]      targets_target_tokens  [6, 7]
         encoder_ranks          [0, 2, 1, 0, 0, 0]      targets_places         [1, 2]
 
-    A token must not see those of rank 1 or more that have not a lower rank than its own (but the content stream itself):
+    A token must not see those of rank 1 or more whose rank is not below its own (the content stream sees itself):
 
         hidden[q, k] = ranks[k] >= ranks[q] and ranks[k] > 0
 
-    which is `models.permutation.permutation_inputs` with visible_context. Without `visible_context` the context has ranks
-    of an order too, 1, 2, ..., and the targets are last.
+    which is `models.permutation.permutation_inputs` with visible_context. Without `visible_context` the context has the
+    ranks 1, 2, ... of an order of its own, and the targets come behind it.
 
     Targets are n-grams of 1 to 5, more short ones than long ones, each at a random place of a stretch `one_in` times
     as long, beginning where a word does; what is missing is made up by single tokens. [SEP] and [CLS], at the end where

@@ -107,8 +107,8 @@ def check_spans(name: str, raw: int, density: float, mean_span: float, ids: Ids,
         )
     if not drawable(raw, density, mean_span):
         raise UserError(
-            f"{name}: noise_density {density} with mean_span {mean_span} makes more spans than there are tokens to stand "
-            "between them; lower noise_density or raise mean_span"
+            f"{name}: noise_density {density} with mean_span {mean_span} makes more spans than there are tokens to "
+            "stand between them; lower noise_density or raise mean_span"
         )
     if not ids.sentinels:
         raise UserError(
@@ -118,7 +118,7 @@ def check_spans(name: str, raw: int, density: float, mean_span: float, ids: Ids,
     spans = most_spans(raw, density, mean_span)
     if spans > len(ids.sentinels):
         raise UserError(
-            f"{name}: noise_density {density} with mean_span {mean_span} hides {spans} spans in a piece of {raw} tokens, "
-            f"and the vocabulary has {len(ids.sentinels)} sentinels; {mend}raise mean_span, shorten the rows, or cache "
+            f"{name}: noise_density {density} with mean_span {mean_span} hides {spans} spans in a piece of {raw} "
+            f"tokens, and the vocabulary has {len(ids.sentinels)} sentinels; {mend}raise mean_span, shorten the rows, or cache "
             f"again with {spans} extra_ids"
         )

@@ -103,8 +103,8 @@ class UL2(Objective):
         for side, most in (self.piece_lengths or {}).items():
             if most > lengths[side]:
                 raise UserError(
-                    f"UL2.piece_lengths has {most} for the {side}, whose rows are {lengths[side]}; a piece stands in one "
-                    "row, so lower it"
+                    f"UL2.piece_lengths has {most} for the {side}, whose rows are {lengths[side]}; lower it, since a "
+                    "piece stands in one row"
                 )
         for denoiser in self.denoisers:
             if denoiser.mode is not None and denoiser.mode not in ids.named:

@@ -74,9 +74,9 @@ def targets_length(encoder: int, density: float, mean_span: float) -> int:
 
 
 def _lengths(raw: int, density: float, mean_span: float, prefix: bool) -> tuple[int, int]:
-    """Inputs and targets, each with an EOS, in double precision."""
-    noise = round(raw * density)
-    spans = 0 if prefix else round(noise / mean_span)
+    """Inputs and targets, each with an EOS, in double precision; T5 forgets here that there is one span at least."""
+    noise = max(round(raw * density), 1)
+    spans = 0 if prefix else max(round(noise / mean_span), 1)
     return raw - noise + spans + 1, noise + spans + 1
 
 

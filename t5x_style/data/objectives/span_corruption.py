@@ -118,7 +118,7 @@ def check_spans(name: str, raw: int, density: float, mean_span: float, ids: Ids,
     spans = most_spans(raw, density, mean_span)
     if spans > len(ids.sentinels):
         raise UserError(
-            f"{name}: noise_density {density} with mean_span {mean_span} hides {spans} spans in a piece of {raw} "
-            f"tokens, and the vocabulary has {len(ids.sentinels)} sentinels; {mend}raise mean_span, shorten the rows, or cache "
-            f"again with {spans} extra_ids"
+            f"{name}: noise_density {density} with mean_span {mean_span} hides {spans} spans in {raw} "
+            f"tokens, and the vocabulary has {len(ids.sentinels)} sentinels; {mend}raise mean_span, shorten the rows, "
+            f"or cache again with {spans} extra_ids"
         )

@@ -30,7 +30,7 @@ from t5x_style import mesh as meshes
 from t5x_style.data.batches import CAUSAL_LM
 from t5x_style.data.data_config import DataConfig
 from t5x_style.data.objectives.causal_lm import CausalLM
-from t5x_style.data.packing import Placed, SpecialIds, assemble_rows
+from t5x_style.data.packing import Placed, assemble_rows
 from t5x_style.errors import UserError, run_main
 from t5x_style.models import flops_per_token, parameter_count
 from t5x_style.models.presets.llama import llama3_2
@@ -86,11 +86,10 @@ def packed_batch(rows: int, length: int, vocab_size: int) -> dict[str, np.ndarra
         while left:
             size = min(left, max(2, int(random.lognormal(math.log(length / 8), 1.0))))
             tokens = random.integers(4, vocab_size, size, np.int32)
-            segments.append(Placed({"decoder_target_tokens": tokens}, source=0))
+            segments.append(Placed({"decoder_target_tokens": tokens}, source=0, start=3, sizes=(size,)))
             row_of.append(row)
             left -= size
-    ids = SpecialIds(pad=0, start=3)
-    packed = assemble_rows(segments, np.array(row_of), rows, CAUSAL_LM, {"decoder": length}, ids)
+    packed = assemble_rows(segments, np.array(row_of), rows, CAUSAL_LM, {"decoder": length}, pad=0)
     return {name: array[None] for name, array in packed.items() if name != "source_ids"}
 
 

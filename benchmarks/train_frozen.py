@@ -49,10 +49,6 @@ class Labelled(CausalLM):
         names = ("input_tokens", "segment_ids", "positions", "topic_labels", "topic_weights")
         return BatchSpec(tuple(Field(f"encoder_{name}", "encoder", roles.get(name, "given")) for name in names))
 
-    def lengths(self, length: int) -> dict[str, int]:
-        """The encoder's."""
-        return {"encoder": length}
-
 
 @dataclasses.dataclass(frozen=True)
 class Masked(Optimizer):

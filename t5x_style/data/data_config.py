@@ -237,6 +237,10 @@ class DataConfig:
         rows = math.gcd(*(part.batch_size // self.accumulation for part in self.parts))
         return max(divisor for divisor in range(1, MOST_STREAMS + 1) if rows % divisor == 0)
 
+    def lengths_of_parts(self) -> list[dict[str, int]]:
+        """The row lengths by side of every stage."""
+        return [self.lengths_of(part.length) for part in self.parts]
+
     def batch_shapes(self, rows: Sequence[int] | None = None) -> Shapes:
         """field -> (shape, dtype) of the batches of a loader with these rows, before the first stage."""
         count = self.rows if rows is None else len(rows)

@@ -18,7 +18,6 @@ Worked example of a piece of two parts (a pair) behind a piece of one, start id 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -50,43 +49,52 @@ class Placed(NamedTuple):
         return 1 if self.parts is None else len(self.parts[0])
 
 
-@functools.cache
-def _given_names(spec: BatchSpec) -> tuple[dict[str, tuple[str, ...]], frozenset[str]]:
-    """side -> fields that an objective may give; and all names that it may give, those of parts included."""
-    by_side = {
-        side: tuple(field.name for field in spec.of_side(side) if field.role in ("given", "shifted", "index"))
-        for side in spec.sides
-    }
-    names = {name for given in by_side.values() for name in given} | {f"{side}_parts" for side in by_side}
-    return by_side, frozenset(names)
+class Given(NamedTuple):
+    """What an objective may give: field -> number of its side; `f"{side}_parts"` -> number of its side."""
+
+    fields: Mapping[str, int]
+    parts: Mapping[str, int]
+
+    @classmethod
+    def of(cls, spec: BatchSpec) -> Given:
+        """Of a spec's fields."""
+        numbers = {side: number for number, side in enumerate(spec.sides)}
+        given = [field for field in spec.fields if field.role in ("given", "shifted", "index")]
+        parts = {f"{side}_parts": number for side, number in numbers.items()}
+        return cls({field.name: numbers[field.side] for field in given}, parts)
 
 
-def place(fields: Mapping[str, np.ndarray], spec: BatchSpec, source: int, start: int) -> Placed:
+def place(fields: Mapping[str, np.ndarray], given: Given, source: int, start: int) -> Placed:
     """Measures a piece; a side of which it gives no field is empty in it.
 
     Raises:
       UserError: it gives a field that the spec does not have, fields of one side that differ in length, or parts that
         do not add up.
     """
-    by_side, names = _given_names(spec)
-    if not names >= fields.keys():
-        unknown = sorted(fields.keys() - names)
-        raise UserError(f"an objective gives {unknown[0]!r}, which its spec does not have or which the loader makes")
-    sizes, parts = [], []
-    for side, given in by_side.items():
-        found = [len(fields[name]) for name in given if name in fields]
-        if len(set(found)) > 1:
-            raise UserError(f"an objective's {side} fields have different lengths: {sorted(set(found))}")
-        sizes.append(found[0] if found else 0)
-        if (own := fields.get(f"{side}_parts")) is not None:
-            parts.append(np.asarray(own, np.int64))
-    if not parts:
-        return Placed(fields, source, start, tuple(sizes))
+    sizes, parts = [-1] * len(given.parts), []
+    for name, array in fields.items():
+        side = given.fields.get(name)
+        if side is None:
+            if name not in given.parts:
+                raise UserError(f"an objective gives {name!r}, which its spec does not have or which the loader makes")
+            parts.append(name)
+        elif sizes[side] < 0:
+            sizes[side] = len(array)
+        elif sizes[side] != len(array):
+            raise UserError(f"an objective's {name} has {len(array)} tokens, another field of its side {sizes[side]}")
+    whole = tuple([max(size, 0) for size in sizes])
+    return _in_parts(fields, given, source, start, whole) if parts else Placed(fields, source, start, whole)
+
+
+def _in_parts(
+    fields: Mapping[str, np.ndarray], given: Given, source: int, start: int, sizes: tuple[int, ...]
+) -> Placed:
+    parts = [np.asarray(fields[name], np.int64) for name in given.parts if name in fields]
     if len(parts) != len(sizes) or len({len(own) for own in parts}) > 1:
         raise UserError("an objective gives parts of unequal number, or not on every side")
-    if [int(own.sum()) for own in parts] != sizes:
-        raise UserError(f"an objective's parts {[own.tolist() for own in parts]} do not add up to {sizes}")
-    return Placed(fields, source, start, tuple(sizes), tuple(parts))
+    if tuple(int(own.sum()) for own in parts) != sizes:
+        raise UserError(f"an objective's parts {[own.tolist() for own in parts]} do not add up to {list(sizes)}")
+    return Placed(fields, source, start, sizes, tuple(parts))
 
 
 def assign_rows(sizes: np.ndarray, capacities: Sequence[int], rows: int, first: int = 0) -> np.ndarray:

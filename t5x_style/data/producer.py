@@ -61,7 +61,7 @@ class Producer:
         """The next batch; None when no stream has a row left."""
         part = max(number for number, each in enumerate(self._parts) if each.step <= self._batches)
         for stream in self._streams.values():
-            while len(stream.state.switches) < part:
+            while stream.stage < part:
                 stream.switch()
         rows = self._parts[part].batch_size // self._config.accumulation
         wanted = self._wanted[part]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from t5x_style.data.batches import BatchSpec
 from t5x_style.data.order import Group, PassOrder, RateTree, SourceOrder, named_seed
+from t5x_style.data.packing import Given
 from t5x_style.data.reader import Reader
 from t5x_style.data.sources import Use
 
@@ -24,6 +27,11 @@ class PlannedPart:
     uses: tuple[Use, ...]
     tree: RateTree
     lengths: Mapping[str, int]
+
+    @functools.cached_property
+    def capacity(self) -> tuple[int, ...]:
+        """The row lengths in the order of the sides."""
+        return tuple(self.lengths.values())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +56,11 @@ class StreamPlan:
     seed: int
     shuffle: bool
 
+    @functools.cached_property
+    def given(self) -> Given:
+        """What objectives may give."""
+        return Given.of(self.spec)
+
     @property
     def packed(self) -> bool:
         """Whether pieces share rows."""
@@ -68,14 +81,16 @@ class GroupOrder:
         return self._plan.parts[self._stage(number)]
 
     def _stage(self, number: int) -> int:
-        return max(stage for stage, start in enumerate(self._starts) if number >= start)
+        if number >= self._starts[-1]:
+            return len(self._starts) - 1
+        return bisect.bisect_right(self._starts, number) - 1
 
     def __getitem__(self, number: int) -> tuple[Use, Group]:
         plan = self._plan
         if plan.one_pass is not None:
             group = plan.one_pass[number * plan.streams + self._stream]
             return plan.parts[0].uses[group.source], group
-        stage = len(self._starts) - 1 if number >= self._starts[-1] else self._stage(number)
+        stage = self._stage(number)
         part = plan.parts[stage]
         place_, before = part.tree.locate(number - self._starts[stage], self._phases[stage])
         use = part.uses[place_]
@@ -117,8 +132,8 @@ class Randomness:
         rng = self._free.pop() if self._free else np.random.Generator(np.random.Philox(key=0))
         epoch = group.epoch if copies is None else group.epoch % copies
         state = self._fresh
-        state["state"]["key"][:] = self._sources[source], group.records[0]
-        state["state"]["counter"][:] = 0, 0, 0, epoch
+        key, counter = state["state"]["key"], state["state"]["counter"]
+        key[0], key[1], counter[3] = self._sources[source], group.records[0], epoch
         rng.bit_generator.state = state
         return rng
 

@@ -18,7 +18,7 @@ from t5x_style.data.objectives.objective import Example, Piece
 from t5x_style.data.order import Group, named_seed
 from t5x_style.data.packing import Placed, Rows, assemble_rows, assign_rows, place
 from t5x_style.data.sources import Use
-from t5x_style.data.stream_plan import GroupOrder, Randomness, StreamPlan
+from t5x_style.data.stream_plan import GroupOrder, PlannedPart, Randomness, StreamPlan
 from t5x_style.data.stream_state import Cursor, ReadCounts, StreamState
 from t5x_style.errors import UserError
 
@@ -39,8 +39,11 @@ class Pending(NamedTuple):
 class _Cut:
     """A group that is being cut into pieces."""
 
-    def __init__(self, number: int, use: Use, pieces: Iterator[Piece], rng: np.random.Generator):
-        self.number, self.use, self.pieces, self.rng = number, use, pieces, rng
+    def __init__(self, number: int, use: Use, part: PlannedPart, examples: list[Example], rng: np.random.Generator):
+        self.number, self.use, self.part, self.rng = number, use, part, rng
+        self.pieces: Iterator[Piece] = iter(())
+        if len(examples) >= use.objective.least:
+            self.pieces = use.objective.segments(examples, part.lengths, use.ids, rng)
         self.made = 0
 
 
@@ -56,11 +59,17 @@ class RowStream:
     @property
     def state(self) -> StreamState:
         """The position after the last row handed out."""
-        return dataclasses.replace(self._state, tokens=dict(self._tokens))
+        began = self._began
+        return StreamState(began.window, self._row, began.next, began.carried, began.switches, dict(self._tokens))
+
+    @property
+    def stage(self) -> int:
+        """The number of the stage that it is in."""
+        return len(self._began.switches)
 
     def restore(self, state: StreamState) -> None:
         """Goes to a position; the counts go on from where they are."""
-        self._state = state
+        self._began, self._row = state, state.row  # of the window; rows of it that were handed out
         self._tokens = dict(state.tokens)
         self._order = GroupOrder(self._plan, self._index, state.switches)
         self._rows: Rows | None = None
@@ -74,7 +83,7 @@ class RowStream:
         """The next row, field -> [length] (a view to be copied at once); None when the stream is exhausted."""
         if self._rows is None:
             self._pack_window()
-        row = self._state.row
+        row = self._row
         assert self._rows is not None
         if not self._number:
             return None
@@ -82,7 +91,7 @@ class RowStream:
         for pending in self._contents[row]:
             self._tokens[pending.name] = self._tokens.get(pending.name, 0) + pending.raw
         if row + 1 < self._number:
-            self._state = dataclasses.replace(self._state, row=row + 1)
+            self._row = row + 1
         else:
             assert self._carried is not None
             self._begin_window(self._after, self._carried)
@@ -91,26 +100,26 @@ class RowStream:
     def switch(self) -> None:
         """Begins the next stage: what is packed or left over goes on where it fits, the rest of a group is dropped."""
         if self._rows is None:
-            carried, cursor = self._all_carried(), self._state.next
+            carried, cursor = self._all_carried(), self._began.next
         else:
             assert self._carried is not None
-            waiting = [pending for row in self._contents[self._state.row :] for pending in row]
+            waiting = [pending for row in self._contents[self._row :] for pending in row]
             carried, cursor = sorted(waiting + self._carried, key=lambda pending: pending.cursor), self._after
         if cursor.piece:  # within a group
             for pending in self._pieces_of([cursor.group]):
                 if pending.cursor.piece >= cursor.piece:
                     self._drop(pending)
             cursor = Cursor(cursor.group + 1, 0)
-        stage = len(self._state.switches) + 1
-        sizes = tuple(self._plan.parts[stage].lengths.values())
+        stage = self.stage + 1
+        sizes = self._plan.parts[stage].capacity
         kept = []
         for pending in carried:
             if all(map(int.__le__, pending.placed.sizes, sizes)):
                 kept.append(pending)
             else:
                 self._drop(pending)
-        switches = (*self._state.switches, cursor.group)
-        self._state = dataclasses.replace(self._state, switches=switches)
+        switches = (*self._began.switches, cursor.group)
+        self._began = dataclasses.replace(self._began, switches=switches)
         self._order = GroupOrder(self._plan, self._index, switches)
         self._read_from(cursor)
         self._begin_window(cursor, kept)
@@ -121,12 +130,12 @@ class RowStream:
 
     def _begin_window(self, cursor: Cursor, carried: list[Pending]) -> None:
         names = tuple(pending.cursor for pending in carried)
-        self._state = dataclasses.replace(self._state, window=self._state.window + 1, row=0, next=cursor, carried=names)
-        self._rows, self._carried = None, carried
+        self._began = dataclasses.replace(self._began, window=self._began.window + 1, row=0, next=cursor, carried=names)
+        self._row, self._rows, self._carried = 0, None, carried
 
     @property
     def _lengths(self) -> Mapping[str, int]:
-        return self._plan.parts[len(self._state.switches)].lengths
+        return self._plan.parts[self.stage].lengths
 
     def _window_rows(self, window: int) -> int:
         """Rows of a window; first windows differ in size, so that the streams do not all pack at the same step."""
@@ -147,7 +156,7 @@ class RowStream:
 
     def _pack_window(self) -> None:
         """Reads, packs and lays out the window at whose beginning the state stands."""
-        plan, state = self._plan, self._state
+        plan, state = self._plan, self._began
         limit = self._window_rows(state.window)
         carried = self._all_carried()
         pieces = self._fill(carried, limit)
@@ -229,14 +238,11 @@ class RowStream:
     def _open(self, number: int, use: Use, group: Group, examples: list[Example]) -> _Cut:
         objective = use.objective
         rng = self._randomness.of(use.cached.name, group, objective.copies)
-        pieces: Iterator[Piece] = iter(())
-        if len(examples) >= objective.least:
-            pieces = objective.segments(examples, self._order.part_of(number).lengths, use.ids, rng)
         if not self._skip:
             self.counts.examples += len(examples) if len(examples) >= objective.least else 0
             self.counts.empty += len(group.records) - len(examples)
             self.counts.short += len(examples) if len(examples) < objective.least else 0
-        return _Cut(number, use, pieces, rng)
+        return _Cut(number, use, self._order.part_of(number), examples, rng)
 
     def _piece(self, cut: _Cut, count: bool = True) -> Pending | None:
         """The next piece of a group, None behind its last; pieces that were made before are not counted again."""
@@ -258,13 +264,14 @@ class RowStream:
     def _placed(self, cut: _Cut, piece: Piece) -> Placed:
         what = type(cut.use.objective).__name__
         try:
-            placed = place(piece.fields, self._plan.spec, cut.use.source, cut.use.ids.start)
+            placed = place(piece.fields, self._plan.given, cut.use.source, cut.use.ids.start)
         except UserError as error:
             raise UserError(f"{what}, source {cut.use.cached.name!r}: {error}") from error
-        lengths = self._order.part_of(cut.number).lengths
-        for (side, length), size in zip(lengths.items(), placed.sizes):
-            if size > length:
-                raise UserError(f"{what} made a piece of {size} {side} tokens for rows of {length}; it must cut it")
+        if any(map(int.__gt__, placed.sizes, cut.part.capacity)):
+            raise UserError(
+                f"{what} made a piece of {list(placed.sizes)} tokens for rows of {list(cut.part.capacity)} "
+                f"({', '.join(cut.part.lengths)}); an objective must cut to the lengths it is given"
+            )
         limit = self._plan.spec.max_segments
         if limit is not None and placed.segments > limit:
             raise UserError(f"{what} made a piece of {placed.segments} segments for rows of at most {limit}")
@@ -296,18 +303,17 @@ class RowStream:
     def _all_carried(self) -> list[Pending]:
         """The pieces left over from the window before, read again where the stream was restored."""
         if self._carried is None:
-            wanted = set(self._state.carried)
+            wanted = set(self._began.carried)
             numbers = sorted({cursor.group for cursor in wanted})
             made = {pending.cursor: pending for pending in self._pieces_of(numbers) if pending.cursor in wanted}
-            self._carried = [made[cursor] for cursor in self._state.carried]
+            self._carried = [made[cursor] for cursor in self._began.carried]
         return self._carried
 
     def _pieces_of(self, numbers: Sequence[int]) -> Iterator[Pending]:
         """All pieces of groups that were read before, made again; they are not counted."""
         for number, use, group, examples in self._read([(number, *self._order[number]) for number in numbers]):
             rng = self._randomness.of(use.cached.name, group, use.objective.copies)
-            lengths = self._order.part_of(number).lengths
-            cut = _Cut(number, use, use.objective.segments(examples, lengths, use.ids, rng), rng)
+            cut = _Cut(number, use, self._order.part_of(number), examples, rng)
             while (pending := self._piece(cut, count=False)) is not None:
                 yield pending
             self._randomness.give_back(rng)

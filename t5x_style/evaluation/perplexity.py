@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from t5x_style import files
-from t5x_style.data.examples import decode_example
+from t5x_style.data.examples import decode_example, restore
+from t5x_style.data.ids import Ids
 from t5x_style.data.manifest import Manifest, read_manifest
-from t5x_style.data.objectives import CausalLM
+from t5x_style.data.objectives import CausalLM, Example
 from t5x_style.errors import UserError
 
 FEATURE = "targets"
@@ -73,15 +74,16 @@ def measure(
       decode: ids -> text. eos_id: appended to every document; None appends nothing.
     """
     objective = CausalLM()
+    ids = Ids(eos=eos_id, append_eos=frozenset([FEATURE] if eos_id is not None else []))
+    no_choice = np.random.default_rng(0)  # of which a causal language model makes no use
     segments: list[list[int]] = []
     words = size = 0
     for tokens in documents:
         text = decode(tokens.tolist())
         words += len(text.split())
         size += len(text.encode("utf-8"))
-        ended = tokens if eos_id is None else np.append(tokens, eos_id)
-        pieces = objective.segments({FEATURE: ended}, length, np.random.default_rng)
-        segments += [piece["decoder_target_tokens"].tolist() for piece in pieces.segments]
+        pieces = objective.segments([Example({FEATURE: tokens}, 0)], {"decoder": length}, ids, no_choice)
+        segments += [piece.fields["decoder_target_tokens"].tolist() for piece in pieces]
     log_probs = score([[]] * len(segments), segments)
     return Counts(
         nll=-math.fsum(log_probs),
@@ -115,7 +117,10 @@ def read_documents(
         if inside:
             path = files.local_copy(files.join(cache_dir, name, split, shard.file))
             reader = array_record_module.ArrayRecordReader(str(path))
-            documents += [decode_example(record, np.int32)[FEATURE] for record in reader.read(inside)]
+            documents += [
+                restore(FEATURE, decode_example(record, np.int32)[FEATURE], manifest.features[FEATURE])
+                for record in reader.read(inside)
+            ]
             reader.close()
             files.release(path)
     return manifest, documents

@@ -56,7 +56,7 @@ def check_run(run: TrainRun, writes: bool = True) -> TrainRun:
     if vocabulary.size > run.model.vocab_size:
         raise UserError(f"tokenizer {run.tokenizer!r} has {vocabulary.size} ids, the model only {run.model.vocab_size}")
     for data in [run.data] + ([run.evaluation.data] if run.evaluation else []):
-        found = resolve_sources(data.cache_dir, data.name, data.split, data.objective, data.rates, data.unit)
+        found = resolve_sources(data)
         if found.vocabulary is not None and found.fingerprint != vocabulary.fingerprint:
             raise UserError(
                 f"cache {data.name!r} in {data.cache_dir} was tokenised with another tokenizer than {run.tokenizer!r}; "
@@ -87,4 +87,4 @@ def check_sources(run: TrainRun) -> None:
         what = f"{type(run.loss).__name__}.{name}"
         configs[name] = architecture.of_source(source, run.model, what)
     for data in [run.data] + ([run.evaluation.data] if run.evaluation else []):
-        check_fields(run.loss, configs, data.objective)
+        check_fields(run.loss, configs, data.first_objective)

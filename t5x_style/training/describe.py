@@ -77,15 +77,17 @@ def _execution(run: TrainRun) -> str:
 
 def _data(run: TrainRun, summary: Mapping[str, Any]) -> Tree:
     data = run.data
-    lengths = data.objective.lengths(data.length)
+    lengths = data.lengths
     rows = f"{data.batch_size} rows a step" + (f", {data.accumulation} microbatches" if data.accumulation > 1 else "")
     sides = ", ".join(f"{side} {length}" for side, length in lengths.items())
-    epochs = epochs_by_source(summary, run.steps * data.batch_size * sum(lengths.values()), data.objective.features)
+    epochs = epochs_by_source(
+        summary, run.steps * data.batch_size * sum(lengths.values()), data.first_objective.features
+    )
     sources: Tree = {
-        f"{name}: {share:.1%} of the examples, {summary['examples'][name]:,} there, about {epochs[name]:.2f} epochs": {}
-        for name, share in summary["example_rates"].items()
+        f"{name}: {share:.1%} of what is read, {summary['examples'][name]:,} there, about {epochs[name]:.2f} epochs": {}
+        for name, share in summary["group_rates"].items()
     }
-    return {f"objective: {_short(data.objective)}": {}, f"{rows}, tokens a row: {sides}": {}, "sources": sources}
+    return {f"objective: {_short(data.first_objective)}": {}, f"{rows}, tokens a row: {sides}": {}, "sources": sources}
 
 
 def epochs_by_source(summary: Mapping[str, Any], tokens: int, features: tuple[str, ...]) -> dict[str, float]:
@@ -95,7 +97,7 @@ def epochs_by_source(summary: Mapping[str, Any], tokens: int, features: tuple[st
     has 150 tokens in the mean, 3,000 tokens are 20 examples, 10 of each: 1 epoch of a and 2 of b.
     """
     counts = {name: sum(held.get(feature, 0) for feature in features) for name, held in summary["tokens"].items()}
-    examples, shares = summary["examples"], summary["example_rates"]
+    examples, shares = summary["examples"], summary["group_rates"]
     mean = sum(shares[name] * counts[name] / max(examples[name], 1) for name in shares)
     drawn = tokens / max(mean, 1e-9)
     return {name: drawn * shares[name] / max(examples[name], 1) for name in shares}
@@ -123,7 +125,7 @@ def _size(nbytes: int) -> str:
 
 
 def _work(run: TrainRun, layout: Layout) -> Tree:
-    lengths = run.data.objective.lengths(run.data.length)
+    lengths = run.data.lengths
     tokens = {side: run.data.batch_size * length for side, length in lengths.items()}
     flops = flops_by_side(layout.models[POLICY].config, lengths)
     step = sum(count * flops.get(side, 0.0) for side, count in tokens.items())

@@ -30,12 +30,20 @@ class Feed:
 
     def __init__(self, data: DataConfig, setup: Setup, open_loader: Any):
         tables = setup.resolver.tables
-        self._spec: BatchSpec = data.objective.spec
-        self._rows = data.rows
+        self._spec: BatchSpec = data.spec
         self._reads = frozenset(setup.reads)
         self._shardings = {rank: meshes.batch_sharding(setup.mesh, tables, rank=rank, leading=1) for rank in (2, 3, 4)}
-        local = meshes.local_rows(self._shardings[3], self._rows, leading=1)
-        self.source = open_loader(data, None if jax.process_count() == 1 else local)
+        self._whole = {
+            self._local(count): count for part in data.parts for count in [part.batch_size // data.accumulation]
+        }
+        self.source = open_loader(data, None if jax.process_count() == 1 else self._rows)
+
+    def _rows(self, count: int) -> list[int]:
+        """This process's rows of a microbatch of `count` rows."""
+        return meshes.local_rows(self._shardings[3], count, leading=1)
+
+    def _local(self, count: int) -> int:
+        return len(self._rows(count))
 
     def next(self, state: TrainState, frozen: Arrays) -> tuple[Batch, dict[str, int]]:
         """The next batch on the devices, and its tokens on this process by side."""
@@ -56,12 +64,12 @@ class Feed:
         sharding = self._shardings[min(array.ndim, 4)]
         if jax.process_count() == 1:
             return jax.device_put(array, sharding)
-        shape = (array.shape[0], self._rows, *array.shape[2:])
+        shape = (array.shape[0], self._whole[array.shape[1]], *array.shape[2:])
         return jax.make_array_from_process_local_data(sharding, array, shape)
 
     def _tokens(self, batch: dict[str, np.ndarray]) -> dict[str, int]:
         """Places that are no padding, by side; the segment ids of a side say which (data/batches.py)."""
-        ids = {field.side: field.name for field in self._spec.fields if field.role == "segment_ids"}
+        ids = self._spec.of_role("segment_ids")
         return {side: int(np.count_nonzero(batch[name])) for side, name in ids.items()}
 
     def close(self) -> None:

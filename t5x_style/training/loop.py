@@ -124,7 +124,10 @@ class _Loop:
             if stop and save:
                 raise Interrupted(f"stopped at step {step} of {run.steps}")
         compiled = self.setup.train_step._cache_size()
-        assert compiled <= 1, f"the train step was compiled {compiled} times: a batch changed shape"
+        declared = len(run.data.batch_shapes_of_parts())
+        assert compiled <= declared, (
+            f"the train step was compiled {compiled} times, {declared} batch shapes are declared"
+        )
 
     def _stop(self, step: int, signals: StopSignals) -> bool:
         """Has a signal come? Several processes ask each other, at the steps that are logged."""

@@ -44,11 +44,12 @@ def check_lengths(
       sizes: devices by mesh axis. read: the fields that go to the devices. what: the setting to change.
     """
     ways, named = _ways(sizes, meshes.first_rule(tables.activations, "act_length"))
-    lengths, wanted = data.objective.lengths(data.length), set(read)
-    for side in dict.fromkeys(field.side for field in data.objective.spec.fields if field.name in wanted):
-        if lengths[side] % ways:
+    wanted = set(read)
+    sides = dict.fromkeys(field.side for field in data.spec.fields if field.name in wanted)
+    for side, length in ((side, lengths[side]) for lengths in data.lengths_of_parts() for side in sides):
+        if length % ways:
             raise UserError(
-                f"{named}: {side} rows of {lengths[side]} tokens do not divide over {ways} devices; change {what} so "
+                f"{named}: {side} rows of {length} tokens do not divide over {ways} devices; change {what} so "
                 f"that they are a multiple of {ways}, or make the axis smaller"
             )
 

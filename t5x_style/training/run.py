@@ -116,7 +116,7 @@ class TrainRun:
         if average is not None and average not in self.extras:
             raise UserError(f"Evaluation.average is {average!r}, which TrainRun.extras does not have")
         if self.model is not None:
-            check_fields(self.loss, {"policy": self.model}, self.data.objective)
+            check_fields(self.loss, {"policy": self.model}, self.data.first_objective)
 
     @property
     def trained(self) -> tuple[str, ...]:

@@ -71,7 +71,8 @@ def lay_out(run: TrainRun, mesh: Mesh | AbstractMesh) -> Layout:
       UserError: the batches do not fit the mesh, the models cannot use an axis of it, or nothing trains.
     """
     tables = run.mesh.resolved_tables
-    meshes.check_batch(run.data.rows, mesh, tables)
+    for part in run.data.parts:
+        meshes.check_batch(part.batch_size // run.data.accumulation, mesh, tables)
     if run.evaluation is not None:
         meshes.check_batch(run.evaluation.data.rows, mesh, tables, "the evaluation's batch_size / accumulation")
     resolver = meshes.Resolver(mesh, tables)
@@ -118,7 +119,7 @@ def set_up(run: TrainRun) -> Setup:
         run.guard,
         run.extras,
         run.seed,
-        step.global_rows(run.data.accumulation, run.data.rows, run.data.open_streams),
+        run.data.open_streams,
         sharding(layout.gradients) if mesh.size > 1 else None,
     )
     train_step = jax.jit(

@@ -44,7 +44,8 @@ class StepConfig(NamedTuple):
     Attributes:
       optimizer, learning_rate: the optax transformation, and its schedule for the report.
       guard: see GuardConfig. extras: TrainRun.extras.
-      seed: of the random choices. rows: int [accumulation, rows], which row of the global batch each row is.
+      seed: of the random choices. streams: row streams that the batch is made of, which say which row of the global
+        batch each row is (global_rows); None: nothing is random.
       gradient_shardings: by flat name, for the accumulated gradients (ZeRO-2), or None.
     """
 
@@ -53,7 +54,7 @@ class StepConfig(NamedTuple):
     guard: GuardConfig = GuardConfig()
     extras: Mapping[str, Extra] = {}
     seed: int = 0
-    rows: np.ndarray | None = None
+    streams: int | None = None
     gradient_shardings: Any = None
 
 
@@ -137,8 +138,9 @@ def make_train_step(
     def train_step(state: TrainState, frozen: Arrays, batch: Mapping[str, jax.Array]) -> tuple[TrainState, Metrics]:
         scale = _loss_scale(config.extras, state.extra)
         keys = None
-        if config.rows is not None:
-            keys = row_keys(config.seed, state.step, config.rows)
+        if config.streams is not None:
+            accumulation, rows = next(iter(batch.values())).shape[:2]
+            keys = row_keys(config.seed, state.step, global_rows(accumulation, rows, config.streams))
         now = Now(state.step, keys, state.extra)
         gradients, loss, weights, sums = accumulate(
             program,

@@ -61,8 +61,7 @@ class Speed:
     def __init__(self, policy: RunModel, data: DataConfig):
         self._peak = peak_flops()
         whole = len(policy.trained) == len(policy.shapes)
-        lengths = data.objective.lengths(data.length)
-        self._flops = flops_by_side(policy.config, lengths) if whole and self._peak else {}
+        self._flops = flops_by_side(policy.config, data.lengths) if whole and self._peak else {}
         self.restart(0)
 
     def restart(self, step: int) -> None:

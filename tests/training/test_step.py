@@ -251,7 +251,7 @@ def test_random_choices_do_not_depend_on_accumulation():
     transformation = optimizer.build(AXES)
     found = []
     for parts in (1, 4):
-        config = step.StepConfig(transformation, optimizer.schedule, seed=3, rows=step.global_rows(parts, 8 // parts))
+        config = step.StepConfig(transformation, optimizer.schedule, seed=3, streams=1)
         run = jax.jit(step.make_train_step(PROGRAM._replace(sums=noisy), config))
         train_state = jax.jit(lambda: state.fresh(params(), transformation, {}))()
         losses = []

@@ -130,14 +130,19 @@ class BlankInfilling(Objective):
         self, rest: np.ndarray, own: int, room: int, front: np.ndarray, ids: Ids, rng: np.random.Generator
     ) -> tuple[int, dict[str, np.ndarray]]:
         """A piece of the first tokens of `rest` with blanks; the first `own` of them may be blanked."""
-        lengths = np.arange(1, min(len(rest), room - 2) + 1)
-        budget = (self.noise_density * np.minimum(lengths, own)).astype(int)
-        sizes = 1 + np.searchsorted(_CUMULATED, rng.random(max(int(budget[-1]), 1)), side="right")
-        count = np.searchsorted(np.cumsum(sizes), budget) + 1  # blanks of a piece of each length
-        length = int(lengths[np.flatnonzero(lengths + 2 * count <= room)[-1]])
+        longest = min(len(rest), room - 2)
+        most = int(self.noise_density * min(longest, own))
+        sizes = 1 + np.searchsorted(_CUMULATED, rng.random(max(most, 1)), side="right")
+        held = np.cumsum(sizes)
+        # the longest piece that fits with its blanks; one that is shorter by two for every blank does
+        lengths = np.arange(max(room - 2 * int(np.searchsorted(held, most) + 1), 1), longest + 1)
+        lengths = lengths if len(lengths) else np.array([longest])
+        count = np.searchsorted(held, (self.noise_density * np.minimum(lengths, own)).astype(int)) + 1
+        place = int(np.flatnonzero(lengths + 2 * count <= room)[-1])
+        length = int(lengths[place])
         text = rest[:length]
         own = min(own, length)
-        sizes = rng.permutation(sizes[: count[length - 1]])
+        sizes = rng.permutation(sizes[: count[place]])
         while len(sizes) > 1 and sizes.sum() + len(sizes) - 1 > own:
             sizes = sizes[:-1]
         sizes[0] = min(sizes[0], own)

@@ -15,7 +15,8 @@ from t5x_style.data.objectives.objective import Example, Objective, Piece
 from t5x_style.data.objectives.special_tokens import around, is_special, surrounded
 from t5x_style.errors import UserError
 
-_LONGEST = 5  # n-grams of 1 to 5, drawn with weights 1 / n (the released code)
+_SHARES = 1 / np.arange(1, 6)  # n-grams of 1 to 5, drawn with weights 1 / n (the released code)
+_CUMULATED = np.cumsum(_SHARES) / _SHARES.sum()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -119,37 +120,48 @@ class PermutationLM(Objective):
         assert ids.starts_word is not None, "check"
         ordinary = ~is_special(tokens, ids)
         count = min(max(len(tokens) // self.one_in, 1), most, int(np.count_nonzero(ordinary)))
-        chosen = np.zeros(len(tokens), bool)
-        text = len(np.trim_zeros(ordinary, "b"))
-        starts = np.flatnonzero(ids.starts_word[tokens[:text]]).tolist()
-        sizes = rng.choice(_LONGEST, count, p=_WEIGHTS) + 1
-        shares = rng.random(count).tolist()
-        at, left = 0, count
-        for size, share in zip(sizes.tolist(), shares):
-            if left <= 0:
-                break
-            size = min(size, left)
-            around_it = size * self.one_in
-            ahead = int(share * around_it)
-            first = bisect.bisect_left(starts, at + ahead)
-            if first == len(starts):
-                break
-            begin = starts[first]
-            if self.spans == "pieces":
-                end = begin + size
-            else:
-                end = starts[first + size] if first + size < len(starts) else text
-            if end >= text:
-                break
-            chosen[begin : min(end, begin + left)] = True
-            left -= min(end - begin, left)
-            at = end + around_it - ahead
-        chosen &= ordinary
+        inside = np.flatnonzero(ordinary)
+        text = int(inside[-1]) + 1 if count else 0
+        chosen = self._grams(ids.starts_word[tokens[:text]], count, rng)
+        chosen = np.concatenate([chosen & ordinary[:text], np.zeros(len(tokens) - text, bool)])
         missing = count - int(np.count_nonzero(chosen))
         if missing:
             free = np.flatnonzero(ordinary & ~chosen)
             chosen[rng.choice(free, missing, replace=False, shuffle=False)] = True
         return np.flatnonzero(chosen)
 
-
-_WEIGHTS = (1 / np.arange(1, _LONGEST + 1)) / np.sum(1 / np.arange(1, _LONGEST + 1))
+    def _grams(self, starts_word: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+        """[L] bool: n-grams of up to `count` tokens, from the left to the right."""
+        text, starts = len(starts_word), np.flatnonzero(starts_word).tolist()
+        sizes = 1 + np.searchsorted(_CUMULATED, rng.random(count), side="right")
+        shares = rng.random(count)  # of the stretch around an n-gram, what is before it
+        ahead = (shares * sizes * self.one_in).astype(int)
+        words = self.spans == "words"
+        begins, ends = [], []
+        at, left = 0, count
+        for size, before, share in zip(sizes.tolist(), ahead.tolist(), shares.tolist()):
+            if size > left:
+                if not left:
+                    break
+                size = left
+                before = int(share * size * self.one_in)
+            first = bisect.bisect_left(starts, at + before)
+            if first == len(starts):
+                break
+            begin = starts[first]
+            if words:
+                end = starts[first + size] if first + size < len(starts) else text
+            else:
+                end = begin + size
+            if end >= text:
+                break
+            at = end + size * self.one_in - before
+            if end - begin > left:  # whole words may be longer than what is left
+                end = begin + left
+            left -= end - begin
+            begins.append(begin)
+            ends.append(end)
+        edges = np.zeros(text + 1, np.int8)
+        edges[begins] = 1
+        edges[ends] -= 1  # where the next one begins at once, both
+        return np.cumsum(edges[:text]) > 0

@@ -53,7 +53,7 @@ def fields(piece):
 
 
 def check_counts(objective, found, total, length):
-    """Every token of the cache is in a piece or counted as cut, fields agree with the spec, and rows are long enough."""
+    """Every token of the cache is in a piece or counted as cut; fields are the spec's, and fit their rows."""
     assert sum(piece.raw + piece.cut for piece in found) == total
     assert all(piece.raw >= 0 and piece.cut >= 0 for piece in found)
     if not any(piece.cut for piece in found):

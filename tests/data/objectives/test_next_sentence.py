@@ -58,7 +58,7 @@ def test_worked_arrays():
         [101, 110, 111],
         [110, 111, 120],
         [111, 120],
-    )  # both sentences less one token, or the last
+    )
     assert (second.raw, second.cut) == (2, 0)
     # random: sentence 2 is used again
     always = NextSentence(random_probability=1.0, short_probability=0.0)

@@ -16,6 +16,7 @@ import bisect
 import collections
 import hashlib
 import itertools
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -40,7 +41,7 @@ class RateTree:
 
     After n groups each source has given n * rate of them, to within the depth of the tree. Each inner node splits its
     own count k between its halves: the left one gets (k * weight(left) + phase) // weight(node) of the first k. Streams
-    have phases of their own, so that they are not at the same place of the pattern at the same time.
+    have phases of their own, spread evenly, so that a source comes in all of them together as evenly as in one.
 
     >>> [RateTree([2.0, 1.0]).locate(i) for i in range(6)]
     [(1, 0), (0, 0), (0, 1), (1, 1), (0, 2), (0, 3)]
@@ -64,14 +65,17 @@ class RateTree:
         self._nodes[number] = (sums[middle] - sums[low], sums[high] - sums[low], *children)
         return number
 
-    def phases(self, seed: int, stream: int) -> list[int]:
-        """A phase for every node, below its whole weight."""
+    def phases(self, seed: int, stream: int, streams: int) -> list[int]:
+        """A phase for every node, below its whole weight: those of all streams are whole / streams apart."""
         found = []
+        steps = [step for step in range(1, streams + 1) if math.gcd(step, streams) == 1]
         for number, (_, whole, _, _) in enumerate(self._nodes):
-            x = (seed * 0x9E3779B97F4A7C15 + stream * 0xBF58476D1CE4E5B9 + number * 0x94D049BB133111EB + 1) & _WORD
+            x = (seed * 0x9E3779B97F4A7C15 + number * 0x94D049BB133111EB + 1) & _WORD
             x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _WORD
             x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _WORD
-            found.append(((x ^ (x >> 31)) * whole) >> 64)
+            x ^= x >> 31
+            place = stream * steps[x % len(steps)] % streams  # every node has an order of the streams of its own
+            found.append((((x * whole) >> 64) + place * whole // streams) % whole)
         return found
 
     def locate(self, place: int, phases: Sequence[int] | None = None) -> tuple[int, int]:

@@ -73,7 +73,7 @@ class GroupOrder:
     def __init__(self, plan: StreamPlan, stream: int, switches: Sequence[int]):
         self._plan, self._stream = plan, stream
         self._starts = [0, *switches]
-        self._phases = [part.tree.phases(plan.seed, stream) for part in plan.parts[: len(self._starts)]]
+        self._phases = [part.tree.phases(plan.seed, stream, plan.streams) for part in plan.parts[: len(self._starts)]]
         self._before: dict[tuple[int, int], int] = {}
 
     def part_of(self, number: int) -> PlannedPart:

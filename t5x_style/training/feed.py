@@ -33,17 +33,13 @@ class Feed:
         self._spec: BatchSpec = data.spec
         self._reads = frozenset(setup.reads)
         self._shardings = {rank: meshes.batch_sharding(setup.mesh, tables, rank=rank, leading=1) for rank in (2, 3, 4)}
-        self._whole = {
-            self._local(count): count for part in data.parts for count in [part.batch_size // data.accumulation]
-        }
+        counts = {part.batch_size // data.accumulation for part in data.parts}
+        self._whole = {len(self._rows(count)): count for count in counts}  # this process's rows -> all rows
         self.source = open_loader(data, None if jax.process_count() == 1 else self._rows)
 
     def _rows(self, count: int) -> list[int]:
         """This process's rows of a microbatch of `count` rows."""
         return meshes.local_rows(self._shardings[3], count, leading=1)
-
-    def _local(self, count: int) -> int:
-        return len(self._rows(count))
 
     def next(self, state: TrainState, frozen: Arrays) -> tuple[Batch, dict[str, int]]:
         """The next batch on the devices, and its tokens on this process by side."""

@@ -125,9 +125,7 @@ class _Loop:
                 raise Interrupted(f"stopped at step {step} of {run.steps}")
         compiled = self.setup.train_step._cache_size()
         declared = len(run.data.batch_shapes_of_parts())
-        assert compiled <= declared, (
-            f"the train step was compiled {compiled} times, {declared} batch shapes are declared"
-        )
+        assert compiled <= declared, f"the train step was compiled {compiled} times for {declared} batch shapes"
 
     def _stop(self, step: int, signals: StopSignals) -> bool:
         """Has a signal come? Several processes ask each other, at the steps that are logged."""

@@ -23,7 +23,7 @@ def test_written_and_read(make_cache, documents):
     written = make_cache("docs", documents(11), append_eos=["targets"], trim={"targets": None})
     assert read_manifest(make_cache.folder, "docs", "train") == written
     value = json.loads(manifest_path(make_cache).read_text())
-    assert value["format"] == 1
+    assert value["format"] == 2
     assert value["examples"] == 11 == sum(shard["examples"] for shard in value["shards"])
     assert value["tokens"]["targets"] == sum(len(example["targets"]) for example in documents(11))
     assert value["vocabularies"]["0" * 64]["class"] == "SentencePieceVocabulary"
@@ -69,7 +69,7 @@ def test_truncated_and_missing_shards(make_cache, documents):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 2}, "format 2, this version reads format 1"),
+        ({"format": 3}, "format 3, this version reads formats up to 2"),
         ({"examples": 29}, "do not add up"),
         ({"shards": None}, "malformed"),
         ({"tokens": "many"}, "malformed"),

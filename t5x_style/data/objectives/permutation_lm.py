@@ -35,10 +35,10 @@ class PermutationLM(Objective):
     which is `models.permutation.permutation_inputs` with visible_context. Without `visible_context` the context has the
     ranks 1, 2, ... of an order of its own, and the targets come behind it.
 
-    Targets are n-grams of 1 to 5, more short ones than long ones, each at a random place of a stretch `one_in` times
-    as long, beginning where a word does; what is missing is made up by single tokens. [SEP] and [CLS], at the end where
-    the vocabulary has them, and other special tokens are no targets. A document longer than a row becomes consecutive
-    pieces. There is one order a piece: that the second half of a row sees all of the first, and memory, are not here.
+    Targets are n-grams of 1 to 5, more short ones than long ones, each at a random place among `one_in` times as
+    many tokens around it, beginning where a word does; what is missing is made up by single tokens. [SEP] and [CLS], at
+    the end where the vocabulary has them, and other special tokens are no targets. A document longer than a row becomes
+    consecutive pieces. There is one order a piece: memory, and a second half that sees all of the first, are not here.
 
     DataConfig.length 512 means rows of 512 tokens with 512 // one_in targets.
 
@@ -134,7 +134,7 @@ class PermutationLM(Objective):
         """[L] bool: n-grams of up to `count` tokens, from the left to the right."""
         text, starts = len(starts_word), np.flatnonzero(starts_word).tolist()
         sizes = 1 + np.searchsorted(_CUMULATED, rng.random(count), side="right")
-        shares = rng.random(count)  # of the stretch around an n-gram, what is before it
+        shares = rng.random(count)  # of the tokens around an n-gram, those before it
         ahead = (shares * sizes * self.one_in).astype(int)
         words = self.spans == "words"
         begins, ends = [], []
@@ -162,6 +162,5 @@ class PermutationLM(Objective):
             begins.append(begin)
             ends.append(end)
         edges = np.zeros(text + 1, np.int8)
-        edges[begins] = 1
-        edges[ends] -= 1  # where the next one begins at once, both
+        edges[begins], edges[ends] = 1, -1  # one token at least stands between two
         return np.cumsum(edges[:text]) > 0

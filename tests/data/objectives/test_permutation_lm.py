@@ -73,14 +73,12 @@ def chosen_of(objective, tokens, draws):
 
 
 def test_grams_have_the_lengths_of_the_release():
-    """Where every token starts a word: lengths 1 .. 5 with weights 1 / n, each at an even place of its stretch."""
+    """Where every token starts a word: lengths 1 .. 5 with weights 1 / n, each anywhere among the tokens around it."""
     draws = 10_000
     first = [runs(row)[0] for row in chosen_of(PermutationLM(), np.full(300, 100, np.int32), draws)]
     sizes = np.array([size for _, size in first])
-    # neighbours touch where one is last of its stretch and the next is first of its own: once in E[1 / 6n] ** 2
-    touch = (np.array([60, 30, 20, 15, 12]) / 137 / (6 * np.arange(1, 6))).sum() ** 2
     for size, share in enumerate(np.array([60, 30, 20, 15, 12]) / 137, start=1):
-        assert abs(np.mean(sizes == size) - share) < touch + 4 * np.sqrt(share / draws)
+        assert abs(np.mean(sizes == size) - share) < 4 * np.sqrt(share / draws)
     # the place is even in 0 .. 6 n - 1
     assert abs(np.mean([begin for begin, _ in first]) - (6 * 300 / 137 - 1) / 2) < 4 * 6 / np.sqrt(draws)
 
@@ -94,11 +92,6 @@ def test_pieces_or_words():
         assert all(begin % 3 == 0 for begin, _ in found)
         sizes = np.array([size for _, size in found])
         assert np.all(sizes % 3 == 0) if spans == "words" else set(sizes) >= {1, 2, 3, 4, 5}
-
-
-def test_grams_may_touch():
-    objective = PermutationLM(one_in=1)  # stretches are the n-grams themselves
-    assert objective._grams(np.ones(40, bool), 30, np.random.default_rng(0)).tolist() == [True] * 30 + [False] * 10
 
 
 @settings(max_examples=100, deadline=None)

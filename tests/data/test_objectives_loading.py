@@ -99,8 +99,8 @@ def cache(tmp_path_factory):
 
 def config_of(cache, name, **options):
     objective, length = OBJECTIVES[name]
-    given = {"batch_size": 4, "length": length, "streams": 2, "prefetch": 0, "name": "docs", "seed": 3}
-    return DataConfig(cache_dir=cache, objective=objective, **{**given, **options})
+    given = {"batch_size": 4, "length": length, "objective": objective, "streams": 2, "prefetch": 0, "name": "docs", "seed": 3}
+    return DataConfig(cache_dir=cache, **{**given, **options})
 
 
 def take(loader, count):
@@ -185,6 +185,26 @@ def test_a_pass_holds_every_token_once(cache, name):
     np.testing.assert_array_equal(np.sort(held), np.sort(documents))
     assert counters["read_tokens_trimmed"] == 0
     assert counters["tokens_by_source"] == {"docs": len(documents)}
+
+
+@pytest.mark.parametrize(("copies", "most"), [(1, 1), (2, 2), (None, 99)])
+def test_masks_repeat_after_so_many_epochs(tmp_path, copies, most):
+    write(str(tmp_path), "docs", count=6, longest=20)
+    objective = MaskedLM(copies=copies)
+    config = config_of(str(tmp_path), "bert", objective=objective, streams=1)
+    masks = {}
+    for batch in take(open_loader(config), 12):  # 48 rows of 6 documents: eight epochs or more
+        for targets, weights, segments in zip(
+            *(batch[f"encoder_{name}"][0] for name in ("target_tokens", "loss_weights", "segment_ids"))
+        ):
+            for number in range(1, segments.max() + 1):
+                held = segments == number
+                masks.setdefault(tuple(targets[held].tolist()), set()).add(tuple(weights[held].tolist()))
+    assert len(masks) == 6
+    assert max(map(len, masks.values())) <= most
+    assert max(map(len, masks.values())) == most or copies is None
+    if copies is None:
+        assert max(map(len, masks.values())) > 4
 
 
 def test_permutations_point_to_their_tokens(cache):

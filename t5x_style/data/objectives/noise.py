@@ -109,8 +109,14 @@ def draw_runs(length: int, density: float, mean_span: float, rng: np.random.Gene
     """
     if length < 2:
         return Runs(np.array([length]), np.array([0]))
-    noise, spans = (int(count) for count in noise_counts(length, density, mean_span))
+    noise, spans = _counts_of(length, density, mean_span)
     return Runs(_composition(length - noise, spans, rng), _composition(noise, spans, rng))
+
+
+@functools.lru_cache(maxsize=8192)
+def _counts_of(length: int, density: float, mean_span: float) -> tuple[int, int]:
+    noise, spans = noise_counts(length, density, mean_span)
+    return int(noise), int(spans)
 
 
 def _composition(total: int, parts: int, rng: np.random.Generator) -> np.ndarray:

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from t5x_style.data.data_config import DataConfig
+from t5x_style.data.manifest import Manifest
 from t5x_style.data.objectives.objective import Objective
 from t5x_style.data.sources import SourceSet
 from t5x_style.errors import UserError
@@ -52,11 +53,16 @@ def identity(config: DataConfig, found: SourceSet, rates: Sequence[Sequence[floa
             "split": cached.split,
             "examples": cached.manifest.examples,
             "vocabulary": found.fingerprint,
-            "shards": fingerprint([[shard.examples, shard.bytes] for shard in cached.manifest.shards])[:12],
+            "shards": fingerprint(_shards(cached.manifest))[:12],
         }
         for cached in found.sources
     }
     return {"settings": settings, "sources": sources}
+
+
+def _shards(manifest: Manifest) -> list[list[Any]]:
+    """ArrayRecord files are padded: sizes alone would not tell data apart."""
+    return [[shard.examples, sorted(shard.tokens.items()), shard.bytes] for shard in manifest.shards]
 
 
 def describe(objective: Objective) -> Identity:
@@ -97,11 +103,15 @@ _ABSENT = object()
 
 
 def _begun(value: Mapping[str, Any], batches: int) -> Identity:
-    """The identity without the stages that had not begun, and without sources that only those read."""
+    """The identity without stages that had not begun and sources that only those read; causes before effects."""
     parts = [part for part in value["settings"]["parts"] if part["step"] < max(batches, 1)]
     read = {name for part in parts for name in part["sources"]}
-    settings = {**value["settings"], "parts": {f"from step {part['step']}": part for part in parts}}
-    return {"settings": settings, "sources": {name: each for name, each in value["sources"].items() if name in read}}
+    return {
+        "settings": {name: each for name, each in value["settings"].items() if name != "parts"},
+        "steps of stages": [part["step"] for part in parts[1:]],
+        "sources": {name: each for name, each in value["sources"].items() if name in read},
+        "parts": {f"from step {part['step']}": part for part in parts},
+    }
 
 
 def differences(saved: Any, own: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:

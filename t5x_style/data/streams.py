@@ -99,6 +99,8 @@ class RowStream:
 
     def switch(self) -> None:
         """Begins the next stage: what is packed or left over goes on where it fits, the rest of a group is dropped."""
+        if self._rows is None and self._row:
+            self._pack_window()  # restored within a window
         if self._rows is None:
             carried, cursor = self._all_carried(), self._began.next
         else:

@@ -99,7 +99,15 @@ def cache(tmp_path_factory):
 
 def config_of(cache, name, **options):
     objective, length = OBJECTIVES[name]
-    given = {"batch_size": 4, "length": length, "objective": objective, "streams": 2, "prefetch": 0, "name": "docs", "seed": 3}
+    given = {
+        "batch_size": 4,
+        "length": length,
+        "objective": objective,
+        "streams": 2,
+        "prefetch": 0,
+        "name": "docs",
+        "seed": 3,
+    }
     return DataConfig(cache_dir=cache, **{**given, **options})
 
 

@@ -64,7 +64,7 @@ class CausalLM(Objective):
         return CAUSAL_LM
 
     def may_cut(self, longest: Mapping[str, int | None], lengths: Mapping[str, int]) -> bool:  # noqa: ARG002
-        return self.response_spans is not None or self.begin == "tokenizer"  # a text of one token
+        return self.response_spans is not None
 
     def segments(
         self,

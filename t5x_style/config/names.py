@@ -28,8 +28,16 @@ MODULES: Mapping[str, Sequence[str]] = {
     "t5x_style.losses.task_heads": ("TaskHeads",),
     # data
     "t5x_style.data.data_config": ("DataConfig", "Source", "Stage"),
+    "t5x_style.data.objectives.blank_infilling": ("BlankInfilling",),
     "t5x_style.data.objectives.causal_lm": ("CausalLM",),
+    "t5x_style.data.objectives.masked_lm": ("MaskedLM",),
+    "t5x_style.data.objectives.next_sentence": ("NextSentence",),
+    "t5x_style.data.objectives.permutation_lm": ("PermutationLM",),
+    "t5x_style.data.objectives.preference_pairs": ("PreferencePairs",),
     "t5x_style.data.objectives.prefix_lm": ("PrefixLM",),
+    "t5x_style.data.objectives.seq2seq": ("Seq2Seq",),
+    "t5x_style.data.objectives.span_corruption": ("SpanCorruption",),
+    "t5x_style.data.objectives.ul2": ("UL2", "Denoiser"),
     # models of one's own
     f"{_SPECS}.architectures": (
         *("DecoderConfig", "EncoderConfig", "EncoderDecoderConfig"),

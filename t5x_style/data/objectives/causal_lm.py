@@ -30,7 +30,7 @@ class CausalLM(Objective):
     A piece without a token to learn is left out and its tokens counted as cut.
 
     With begin="tokenizer" a text begins as the tokenizer itself begins it: with the id it puts in front, or, where it
-    puts none (Qwen), with the text's own first token, which is then no target:
+    puts none (Qwen), with the text's own first token, which is then no target (a text of this token alone is cut):
 
         decoder_input_tokens [5, 6, 7, 8]     decoder_target_tokens [6, 7, 8, 9]
 

@@ -54,9 +54,11 @@ def export_model(
     """
     start = time.monotonic()
     config = model_dir.read_config(source)
-    with checkpoints.params_folders(source, step, average, local=True) as (places, _):
+    with checkpoints.params_folders(source, step, average, local=True) as (places, found):
         reader = checkpoint_arrays.Readers(places)
-        return _export(config, model_dir.local(source), reader, target, model_type, dtype, max_shard_size, start)
+        length = checkpoints.settings(source, found).get("data.length", "")
+        trained = int(length) if length.isdecimal() else None
+        return _export(config, model_dir.local(source), reader, target, model_type, dtype, max_shard_size, start, trained)
 
 
 def _export(
@@ -68,8 +70,12 @@ def _export(
     dtype: str | None,
     limit: int,
     start: float,
+    trained: int | None,
 ) -> Written:
-    match = matching.match(config, export_settings.original(source), model_type)
+    original = export_settings.original(source)
+    match = matching.match(config, original, model_type)
+    if original is None or original.get("model_type") != match.settings["model_type"]:
+        match = matching.with_reach(match, config, trained)
     mapping: WeightMap = match.family.weight_map(config)
     _check_fit(config, mapping, reader, source)
     tensors = _tensors(mapping, reader, dtype)

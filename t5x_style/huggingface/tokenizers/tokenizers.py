@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -153,11 +153,13 @@ class HuggingFaceTokenizer:
 
 def vocabulary_files(folder: str | Path) -> list[Path]:
     """The files of a folder that hold a vocabulary, the one that is read first; [] where there is none."""
-    names = [PIPELINE, *pipelines.OLDER_FILES]
-    found = [Path(folder) / name for name in names if (Path(folder) / name).is_file()]
-    if [path.name for path in found] in (["vocab.json"], ["merges.txt"]):  # halves of a byte-level BPE
-        return []
-    return found
+    return [Path(folder) / name for name in vocabulary_names(set(files.file_sizes(folder)))]
+
+
+def vocabulary_names(held: Container[str]) -> list[str]:
+    """Those of a folder's file names that hold a vocabulary, in the order of `vocabulary_files`."""
+    found = [name for name in (PIPELINE, *pipelines.OLDER_FILES) if name in held]
+    return [] if found in (["vocab.json"], ["merges.txt"]) else found  # halves of a byte-level BPE
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

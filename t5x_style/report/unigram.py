@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from t5x_style import files
-from t5x_style.data.examples import decode_example
+from t5x_style.data.examples import decode_example, restore
 from t5x_style.data.manifest import read_manifest
 from t5x_style.errors import UserError
 
@@ -47,10 +47,10 @@ def token_counts(cache_dir: str | Path, task: str, split: str, feature: str = "t
         path = files.local_copy(files.join(cache_dir, task, split, shard.file))
         reader = array_record_module.ArrayRecordReader(str(path))
         for record in reader.read_all():
-            tokens = decode_example(record, np.int32)[feature]
+            tokens = restore(feature, decode_example(record, np.int32)[feature], described)
             counts += np.bincount(tokens, minlength=vocabulary.size)
         reader.close()
         files.release(path)
-    if feature in manifest.append_eos:
+    if feature in manifest.append_eos and vocabulary.eos_id is not None:
         counts[vocabulary.eos_id] += manifest.examples
     return counts

@@ -215,7 +215,7 @@ def params_folders(
 
 
 def settings(model_dir: str | Path, step: int) -> dict[str, str]:
-    """The settings of the run as text by name ("data.length": "2048"), kept with a checkpoint; {} where there are none."""
+    """A run's settings as text by name ("data.length": "2048"), kept with a checkpoint; {} where there are none."""
     path = files.join(model_dir, FOLDER, str(step), "metadata", "metadata")
     return dict(files.read_json(path).get("settings", {})) if files.is_file(path) else {}
 

@@ -58,7 +58,9 @@ def export_model(
         reader = checkpoint_arrays.Readers(places)
         length = checkpoints.settings(source, found).get("data.length", "")
         trained = int(length) if length.isdecimal() else None
-        return _export(config, model_dir.local(source), reader, target, model_type, dtype, max_shard_size, start, trained)
+        return _export(
+            config, model_dir.local(source), reader, target, model_type, dtype, max_shard_size, start, trained
+        )
 
 
 def _export(

@@ -66,8 +66,10 @@ def with_reach(match: Match, config: Any, trained: int | None) -> Match:
     if usual is None or name in match.settings:
         return match
     rope = match.settings.get("rope_parameters") or {}
-    stretched = int(rope.get("original_max_position_embeddings", 0) * rope.get("factor", 1))
-    settings = {**match.settings, name: max(trained, stretched) if trained is not None else max(usual, stretched)}
+    least = rope.get("original_max_position_embeddings", 0)
+    if rope.get("rope_type") == "yarn":
+        least = int(least * rope["factor"])
+    settings = {**match.settings, name: max(usual if trained is None else trained, least)}
     return Match(match.family, settings) if _holds(match.family, settings, config) else match
 
 

@@ -1,6 +1,5 @@
 """Two commands fine-tune a Hugging Face folder, a third exports it; here from the second on, the cache being made by hand."""
 
-import dataclasses
 import json
 import shutil
 
@@ -8,38 +7,32 @@ import numpy as np
 import pytest
 
 import t5x_style
-from t5x_style import evaluate, generate, model_dir, train
-from t5x_style.config import find_gin_file
-from t5x_style.data.objectives import CausalLM
+from t5x_style import evaluate, generate, model_dir
 from t5x_style.huggingface import __main__ as huggingface
 from t5x_style.huggingface.tokenizers.tokenizer_files import open_tokenizer
 from t5x_style.report import data as report
 from t5x_style.report import unigram
 from t5x_style.report.sources import Sources
 from tests.huggingface.conftest import LLAMA, tensors_of, write_folder
-from tests.training.text_caches import texts, write_plain_cache, write_text_cache, write_tokenizer
+from tests.training.text_caches import finetune, texts, write_plain_cache, write_text_cache, write_tokenizer
 
 SETTINGS = {**LLAMA, "vocab_size": 128, "max_position_embeddings": 77, "rms_norm_eps": 3e-6, "torch_dtype": "float32"}
-SETTINGS |= {"bos_token_id": 3, "eos_token_id": 1, "rope_scaling": {"type": "linear", "factor": 2.0}, "pretraining_tp": 1}
+SETTINGS |= {
+    "bos_token_id": 3,
+    "eos_token_id": 1,
+    "rope_scaling": {"type": "linear", "factor": 2.0},
+    "pretraining_tp": 1,
+}
 GENERATION = {"eos_token_id": [1, 94], "do_sample": False}
-QUICK = ["STEPS = 4", "EVAL_EVERY = 4", "WARMUP_STEPS = 1", "BATCH_SIZE = 8", "LENGTH = 16", "TrainRun.tensorboard = False"]
-
-
-def finetune(tmp, *bindings):
-    """gin/runs/finetune.gin; without the loss on responses as long as CausalLM has none."""
-    file = "runs/finetune.gin"
-    if "response_spans" not in {field.name for field in dataclasses.fields(CausalLM)}:
-        text = find_gin_file(file).read_text().replace("objectives/responses.gin", "objectives/causal_lm.gin")
-        (tmp / "finetune.gin").write_text(text)
-        file = tmp / "finetune.gin"
-    return train.main([f"--gin_file={file}", *(f"--gin.{binding}" for binding in [*QUICK, *bindings])])
 
 
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory):
     """(folder of Hugging Face, token cache, MODEL_DIR of the run)."""
     tmp = tmp_path_factory.mktemp("finetune")
-    weights = {name: (0.05 * value + ("norm" in name)).astype("float32") for name, value in tensors_of(SETTINGS).items()}
+    weights = {
+        name: (0.05 * value + ("norm" in name)).astype("float32") for name, value in tensors_of(SETTINGS).items()
+    }
     folder = write_folder(tmp / "hf", SETTINGS, weights)
     (folder / "generation_config.json").write_text(json.dumps(GENERATION))
     (folder / "preprocessor_config.json").write_text("{}")

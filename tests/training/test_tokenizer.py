@@ -78,7 +78,9 @@ def test_every_name_that_a_tokenizer_has(folder, tmp_path, name):
 def test_an_older_cache_takes_that_of_the_models_start(folder, tmp_path):
     cache = write_text_cache(tmp_path / "cache", open_tokenizer(folder), facts=False)
     message = refused(run_of(tmp_path, cache))
-    assert "holds no tokenizer (older caches do not); name the one that it was made with as TrainRun.tokenizer" in message
+    assert (
+        "holds no tokenizer (older caches do not); name the one that it was made with as TrainRun.tokenizer" in message
+    )
     for start in (str(folder), {"": str(folder), "embedding": "elsewhere"}):
         found = tokenizer.of_run(run_of(tmp_path, cache, init_from=start))
         assert found.own_files()["chat_template.jinja"] == TEMPLATE.encode()

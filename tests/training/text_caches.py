@@ -1,5 +1,6 @@
-"""Small tokenizers, and token caches of text made with them, without the pipelines."""
+"""Small tokenizers, token caches of text made with them without the pipelines, and fine-tuning on those."""
 
+import dataclasses
 import json
 
 from t5x_style.data.manifest import Feature, VocabularyInfo
@@ -7,6 +8,14 @@ from t5x_style.data.shards import write_cache
 from t5x_style.data.vocabulary_facts import write_facts
 
 WORDS = [f"w{number}" for number in range(90)]
+QUICK = [
+    "STEPS = 4",
+    "EVAL_EVERY = 4",
+    "WARMUP_STEPS = 1",
+    "BATCH_SIZE = 8",
+    "LENGTH = 16",
+    "TrainRun.tensorboard = False",
+]
 TEMPLATE = "{% for message in messages %}{{ message['content'] }}</s>{% endfor %}"
 
 
@@ -66,3 +75,17 @@ def write_plain_cache(folder, size=None, name="data", splits=(("train", 40), ("v
 
         write_facts(folder, "f" * 64, VocabularyFacts())
     return folder
+
+
+def finetune(tmp, *bindings):
+    """gin/runs/finetune.gin; without the loss on responses as long as CausalLM has none."""
+    from t5x_style import train
+    from t5x_style.config import find_gin_file
+    from t5x_style.data.objectives import CausalLM
+
+    file = "runs/finetune.gin"
+    if "response_spans" not in {field.name for field in dataclasses.fields(CausalLM)}:
+        text = find_gin_file(file).read_text().replace("objectives/responses.gin", "objectives/causal_lm.gin")
+        (tmp / "finetune.gin").write_text(text)
+        file = tmp / "finetune.gin"
+    return train.main([f"--gin_file={file}", *(f"--gin.{binding}" for binding in [*QUICK, *bindings])])

@@ -4,8 +4,8 @@ model.json          the architecture (read by `load_model`, nothing else is need
 config.gin          every binding as parsed; operative.gin: those that were used
 tokenizer/          every file of the tokenizer: sentencepiece.model, or those of a Hugging Face folder with its chat
                     template and added tokens; none where the ids are of no text
-huggingface/        config.json, generation_config.json and the other settings of a Hugging Face folder that was imported,
-                    or that the run started from
+huggingface/        config.json, generation_config.json and the other settings of a Hugging Face folder that was
+                    imported, or that the run started from
 checkpoints/<step>  see checkpoints/checkpoints.py; frozen/: what of the model did not train, written once
 sources.json        the folders that the run started from, with a fingerprint
 metrics.jsonl, tensorboard/, report.html

@@ -14,8 +14,10 @@ from t5x_style.huggingface.folder import config_of
 # How a model is initialised or trained (dropout, router losses) is no part of what it computes.
 _NOT_COMPUTED = {"init", "dropout", "vocab_multiple", "balance_weight", "z_weight"}
 # Tried first: the plainest families, which every version of transformers has.
-_COMMON = ("llama", "mistral", "mixtral", "qwen2", "qwen3", "gemma2", "gemma3_text", "glm", "glm4", "gpt2", "bloom")
-_COMMON += ("t5", "bert")
+_COMMON = (
+    *("llama", "mistral", "mixtral", "qwen2", "qwen3", "gemma2", "gemma3_text", "glm", "glm4"),
+    *("gpt2", "bloom", "t5", "bert"),
+)
 # Formats of our own, which transformers does not open: only where they are asked for.
 _ON_REQUEST = ("gpt3",)
 # What to_config of a family that does not fit may end in: it reads parts that the model has not.
@@ -87,7 +89,7 @@ def _merged(original: Mapping[str, Any], found: Match, config: Any) -> dict[str,
 
 
 def _changed(original: Mapping[str, Any], found: Match) -> dict[str, Any] | None:
-    """Those of the settings written anew that the original's own model would not have; None: it is of another family."""
+    """Those of the settings written anew that the original's own model would not have; None: of another family."""
     kind = found.settings.get("model_type")
     if not original or kind != original.get("model_type"):
         return None

@@ -50,7 +50,7 @@ class TrainRun:
     Attributes:
       model_dir: where everything of the run goes; the same folder continues an interrupted run.
       data: the training data.
-      tokenizer: a SentencePiece model, a tokenizer.json, or a folder: of Hugging Face, MODEL_DIR/tokenizer; its files are
+      tokenizer: a SentencePiece model, a tokenizer.json, or a folder (Hugging Face, MODEL_DIR/tokenizer); its files are
         copied into model_dir. None: the one that the token cache was made with, which the cache holds.
       optimizer: AdamW or Lion, with its schedule. steps: optimizer steps of the whole run.
       model: the architecture; None: that of `init_from`. What the loss reads must be what the objective makes.

@@ -12,6 +12,7 @@ from t5x_style import files, model_dir
 from t5x_style.checkpoints import checkpoints
 from t5x_style.data import vocabulary_facts
 from t5x_style.data.data_config import DataConfig
+from t5x_style.data.manifest import VocabularyInfo
 from t5x_style.data.sources import resolve_sources
 from t5x_style.data.vocabulary import Tokenizer
 from t5x_style.data.vocabulary_facts import FACTS_FILE
@@ -45,7 +46,7 @@ def cached_ids(data: DataConfig) -> CachedIds:
       UserError: the cache is missing or broken, or the objective cannot read it.
     """
     found = resolve_sources(data.cache_dir, data.name, data.split, data.objective, data.rates, data.unit)
-    known = found.fingerprint if found.vocabulary is not None else None
+    known = None if of_no_text(found.vocabulary) else found.fingerprint
     facts = "" if known is None else files.join(vocabulary_facts.folder_of(data.cache_dir, known), FACTS_FILE)
     return CachedIds(
         place=f"cache {data.name!r} in {data.cache_dir}",
@@ -56,8 +57,13 @@ def cached_ids(data: DataConfig) -> CachedIds:
     )
 
 
+def of_no_text(vocabulary: VocabularyInfo | None) -> bool:
+    """Whether ids were cached as they came (seqio's PassThroughVocabulary): their tokenizer is not known."""
+    return vocabulary is None or vocabulary.class_name.rpartition(".")[2] == "PassThroughVocabulary"
+
+
 def of_run(run: TrainRun) -> Tokenizer | None:
-    """The tokenizer of a run with its architecture; None where its caches hold ids of no text and it names none.
+    """The tokenizer of a run with its architecture; None where its caches hold ids of no text and the model has none.
 
     One that the run names comes first, else the one that its training cache holds. For a cache from before caches held
     any: the one of MODEL_DIR (a run that goes on) or of the folder it starts from, if that is the cache's. Where the
@@ -94,9 +100,14 @@ def of_run(run: TrainRun) -> Tokenizer | None:
 
 
 def _of_cache(run: TrainRun, cache: CachedIds, settings: Mapping[str, Any] | None) -> tuple[str, Tokenizer] | None:
-    """Where the tokenizer of a cache is, and the tokenizer; None where it has none to have."""
+    """Where the tokenizer of a cache is, and the tokenizer; None where it has none to have.
+
+    Ids that were cached as they came are taken for those of the model's own tokenizer, where it has one.
+    """
+    assert run.model is not None
     if cache.fingerprint is None:
-        return None
+        own = _of_start(run, settings, needed=False)
+        return own if own is not None and own[1].size <= run.model.vocab_size else None
     start = _of_start(run, settings, needed=cache.tokenizer is None and not cache.complete)
     if start is not None and _model(start[1].fingerprint) != _model(cache.fingerprint):
         raise UserError(

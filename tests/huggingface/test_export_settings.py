@@ -1,4 +1,4 @@
-"""What an exported config.json says: all that the source said and the model does not contradict, whatever the family."""
+"""What an exported config.json says: all that the source said and the model does not contradict, in every family."""
 
 import dataclasses
 import json

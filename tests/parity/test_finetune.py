@@ -17,6 +17,8 @@ from t5x_style.huggingface import matching, registry
 from t5x_style.huggingface.export_model import export_model
 from t5x_style.huggingface.folder import config_of
 from t5x_style.huggingface.tokenizers.tokenizer_files import open_tokenizer
+from t5x_style.training import architecture
+from tests.huggingface.conftest import tensors_of, write_folder
 from tests.parity.cases.case import all_cases
 from tests.parity.fast import slow_except
 from tests.training.text_caches import finetune, write_text_cache, write_tokenizer
@@ -39,8 +41,9 @@ MODELS = {
 @pytest.mark.parametrize("name", slow_except(list(MODELS), "llama", "qwen3-biases"))
 def test_a_tuned_folder_opens_in_transformers_with_our_logits(name, tmp_path):
     family, settings = MODELS[name]
+    kind = "GPT2LMHeadModel" if family == "GPT2" else f"{family}ForCausalLM"
     torch.manual_seed(0)
-    model = getattr(transformers, f"{family}ForCausalLM")(getattr(transformers, f"{family}Config")(**settings))
+    model = getattr(transformers, kind)(getattr(transformers, f"{family}Config")(**settings))
     model.save_pretrained(tmp_path / "hf")
     write_tokenizer(tmp_path / "hf")
     made = transformers.AutoTokenizer.from_pretrained(tmp_path / "hf")
@@ -86,3 +89,13 @@ def test_config_json_of_every_family_is_kept_and_written_anew(name):
     assert matching.difference(config_of(family, opened.to_dict(), name), config) is None
     if "max_position_embeddings" in settings:
         assert opened.max_position_embeddings in (640, settings["max_position_embeddings"])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_start_gives_the_architecture(name, tmp_path):
+    case = CASES[name]
+    settings = dict(case.settings)
+    if case.config is not None:
+        settings = getattr(transformers, case.config)(**case.settings).to_dict()
+    folder = write_folder(tmp_path / "hf", settings, tensors_of(settings))
+    assert architecture.of_folder(str(folder), "init_from") == config_of(registry.family(settings), settings, name)

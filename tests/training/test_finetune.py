@@ -1,4 +1,4 @@
-"""Two commands fine-tune a Hugging Face folder, a third exports it; here from the second on, the cache being made by hand."""
+"""Two commands fine-tune a Hugging Face folder, a third exports it; here from the second on, with a cache by hand."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Which tokenizer a run has: named in any form, else its cache's; never another than the data and the model were made with."""
+"""Which tokenizer a run has: named in any form, else its cache's; never another than the data and the model have."""
 
 import json
 import shutil
@@ -138,8 +138,18 @@ def test_never_more_ids_than_rows(folder, tmp_path):
 def test_ids_of_no_text_need_none(tmp_path, folder, size):
     cache = write_plain_cache(tmp_path / "cache", size)
     assert tokenizer.of_run(run_of(tmp_path, cache)) is None
-    if size is None:  # one may be named, for what the ids mean elsewhere
+    if size is None:  # they are taken for the model's own
         assert tokenizer.of_run(run_of(tmp_path, cache, folder)).size == 95
+        assert tokenizer.of_run(run_of(tmp_path, cache, init_from=str(folder))).size == 95
+        assert tokenizer.of_run(run_of(tmp_path, cache, init_from=str(folder), vocab_size=94)) is None
+
+
+def test_ids_as_they_came_with_an_eos_are_of_no_text_too(tmp_path, folder):
+    """seqio's PassThroughVocabulary(size, eos_id) has a fingerprint that no tokenizer can have."""
+    cache = write_plain_cache(tmp_path / "cache", 60, kind="seqio.vocabularies.PassThroughVocabulary")
+    assert tokenizer.of_run(run_of(tmp_path, cache)) is None
+    for settings in ({"name": folder}, {"init_from": str(folder)}):
+        assert tokenizer.of_run(run_of(tmp_path, cache, **settings)).path == folder
 
 
 def test_what_is_no_tokenizer_is_one_line(tmp_path, folder):

@@ -63,9 +63,9 @@ def write_text_cache(folder, tokenizer, name="data", splits=(("train", 60), ("va
     return folder
 
 
-def write_plain_cache(folder, size=None, name="data", splits=(("train", 40), ("validation", 8))):
+def write_plain_cache(folder, size=None, name="data", splits=(("train", 40), ("validation", 8)), kind="Bytes"):
     """Ids of no text: a feature without a vocabulary, or with one (`size` ids) that no tokenizer belongs to."""
-    vocabularies = {} if size is None else {"f" * 64: VocabularyInfo("Bytes", "", size, 0, 1, None, 2)}
+    vocabularies = {} if size is None else {"f" * 64: VocabularyInfo(kind, "", size, 0, 1, None, 2)}
     for split, count in splits:
         examples = [{"targets": [4 + (k + step) % 50 for step in range(3 + k % 9)]} for k in range(count)]
         feature = Feature("int32", 1, False, "f" * 64 if vocabularies else None, "ids", "uint16")

@@ -91,7 +91,11 @@ def _export(
                 progress.advance()
         for file in sorted({place.file for place in places.values()}):
             safetensors_files.sync(file)
-        notes = export_settings.write(source, working, match.settings, config, _main_dtype(tensors))
+        main = _main_dtype(tensors)
+        notes = export_settings.write(source, working, match.settings, config, main)
+        before = export_settings.dtype(original or {})
+        if dtype is None and before not in (None, main):
+            notes.append(f"the weights are {main}, as trained; those it started from were {before} (--dtype {before})")
     return Written(
         path=Path(target),
         model_type=str(match.settings.get("model_type")),

@@ -37,6 +37,11 @@ def setting_files(names: Iterable[str]) -> list[str]:
     return sorted(name for name in names if kept(name) and name not in tokenizers.NAMES)
 
 
+def dtype(settings: Mapping[str, Any]) -> str | None:
+    """The dtype of the weights that a config.json names; None: none."""
+    return settings.get("dtype", settings.get("torch_dtype"))
+
+
 def copy(source: Path, target: Path, names: Iterable[str]) -> None:
     """Copies those of the files that exist."""
     for path in folders.existing(source, names):

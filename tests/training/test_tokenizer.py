@@ -105,6 +105,22 @@ def test_the_files_of_the_start_are_kept_where_they_say_more(folder, tmp_path):
     assert tokenizer.of_run(run_of(tmp_path, cache, init_from=str(folder))).own_files() == made.own_files()
 
 
+def test_a_class_that_only_the_models_config_tells_goes_with_the_files(tmp_path):
+    """T5's spiece.model is another tokenizer with T5's extra ids behind it, of which its folder says nothing else."""
+    folder = tmp_path / "t5"
+    folder.mkdir()
+    shutil.copyfile(PIECES, folder / "spiece.model")
+    (folder / "config.json").write_text(json.dumps({"model_type": "t5"}))
+    made = open_tokenizer(folder)
+    cache = write_text_cache(tmp_path / "cache", made)
+    found = tokenizer.of_run(run_of(tmp_path, cache, vocab_size=made.size))
+    assert found.path != folder
+    assert (found.fingerprint, found.size) == (made.fingerprint, made.size)
+    assert found.size == Vocabulary(PIECES).size + 100
+    assert set(found.own_files()) == {"spiece.model", "tokenizer_config.json"}
+    assert set(made.own_files()) == {"spiece.model", "tokenizer_config.json"}
+
+
 def test_another_tokenizer_than_the_caches_is_refused(folder, tmp_path):
     other = open_tokenizer(write_tokenizer(tmp_path / "other", OTHER))
     made = open_tokenizer(folder)

@@ -67,6 +67,8 @@ class HuggingFaceTokenizer:
             raise UserError(f"{self.path} holds no tokenizer: none of {', '.join((PIPELINE, *pipelines.OLDER_FILES))}")
         config = _read_config(self.path)
         name = pipelines.class_name(config, settings or {})
+        # Told by config.json alone, which does not travel with the tokenizer's files.
+        self._told_class = name if not (self.path / PIPELINE).is_file() and not pipelines.class_name(config, {}) else ""
         roles = pipelines.default_roles(name) if not (self.path / PIPELINE).is_file() else {}
         roles |= {role: _content(config[role]) for role in ROLES if config.get(role) is not None}
         try:
@@ -147,8 +149,16 @@ class HuggingFaceTokenizer:
         return facts_of_pieces(pieces, special | {pieces[token]: token for token in roles.values()}, roles)
 
     def own_files(self) -> dict[str, bytes]:
-        """Every file of the folder that belongs to the tokenizer, its chat template included (NAMES)."""
-        return {name: (self.path / name).read_bytes() for name in NAMES if (self.path / name).is_file()}
+        """Every file of the folder that belongs to the tokenizer, its chat template included (NAMES).
+
+        Without tokenizer.json its class is part of what it is: where only the model's config.json tells it, the
+        tokenizer_config.json given here says it.
+        """
+        own = {name: (self.path / name).read_bytes() for name in NAMES if (self.path / name).is_file()}
+        if self._told_class:
+            config = {**_json(self.path / CONFIG), "tokenizer_class": self._told_class}
+            own[CONFIG] = (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()
+        return own
 
 
 def vocabulary_files(folder: str | Path) -> list[Path]:

@@ -56,7 +56,7 @@ def load_model(
         model, found = _place(config, policy, read)
         kept = where / model_dir.HUGGINGFACE
         settings = folders.read_settings(kept) if (kept / folders.CONFIG).is_file() else {}
-        return LoadedModel(path, model, config, found, settings, where / model_dir.TOKENIZER.parent, kept)
+        return LoadedModel(path, model, config, found, settings, where / model_dir.TOKENIZER, kept)
     if step is not None or average is not None:
         raise UserError(f"{str(path)!r} is a Hugging Face folder, which has no steps; leave step and average out")
     from t5x_style.huggingface import load

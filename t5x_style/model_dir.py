@@ -2,8 +2,10 @@
 
 model.json          the architecture (read by `load_model`, nothing else is needed)
 config.gin          every binding as parsed; operative.gin: those that were used
-tokenizer/          sentencepiece.model; the Hugging Face tokenizer files of an imported model
-huggingface/        config.json and generation_config.json of a model that was imported, or that the run started from
+tokenizer/          every file of the tokenizer: sentencepiece.model, or those of a Hugging Face folder with its chat
+                    template and added tokens; none where the ids are of no text
+huggingface/        config.json, generation_config.json and the other settings of a Hugging Face folder that was
+                    imported, or that the run started from
 checkpoints/<step>  see checkpoints/checkpoints.py; frozen/: what of the model did not train, written once
 sources.json        the folders that the run started from, with a fingerprint
 metrics.jsonl, tensorboard/, report.html
@@ -18,34 +20,34 @@ from pathlib import Path
 from typing import Any
 
 from t5x_style import files
+from t5x_style.checkpoints import checkpoints
 from t5x_style.errors import UserError
 from t5x_style.models import serialization
 
 MODEL = "model.json"
-TOKENIZER = Path("tokenizer") / "sentencepiece.model"
+TOKENIZER = "tokenizer"
 HUGGINGFACE = "huggingface"
 
 
-def create(
-    folder: str | Path,
-    model: Any,
-    tokenizer: str | Path,
-    operative: str,
-    full: str,
-    settings: Mapping[str, bytes] | None = None,
-) -> None:
+def create(folder: str | Path, model: Any, operative: str, full: str, kept: Mapping[str, bytes]) -> None:
     """Writes all of MODEL_DIR that is known before the first step.
 
+    Of the folders of files that are kept, others are removed, if there is no checkpoint: an earlier start left them.
+
     Args:
-      model: the architecture. tokenizer: the file that is copied. operative, full: the content of the gin files.
-      settings: files of huggingface/ by name, where the run starts from such a folder: its export needs no flags then.
+      model: the architecture. operative, full: the content of the gin files.
+      kept: files by path in MODEL_DIR, those of the tokenizer ("tokenizer/tokenizer.json") and of the Hugging Face
+        folder that the run starts from ("huggingface/config.json"): its export needs no flags then.
     """
-    for name, content in (settings or {}).items():
-        files.atomic_write_bytes(files.join(folder, HUGGINGFACE, name), content)
+    for inside in set() if checkpoints.steps(folder) else {name.partition("/")[0] for name in kept}:
+        for name in files.file_sizes(files.join(folder, inside)):
+            if f"{inside}/{name}" not in kept:
+                files.remove(files.join(folder, inside, name))
+    for name, content in kept.items():
+        files.atomic_write_bytes(files.join(folder, name), content)
     files.atomic_write_text(files.join(folder, MODEL), serialization.to_json(model))
     files.atomic_write_text(files.join(folder, "operative.gin"), operative)
     files.atomic_write_text(files.join(folder, "config.gin"), full)
-    files.atomic_write_bytes(files.join(folder, TOKENIZER), files.read_bytes(tokenizer))
 
 
 def read_config(path: str | Path) -> Any:

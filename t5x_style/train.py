@@ -45,14 +45,17 @@ def _main(argv: Sequence[str]) -> int:
         return _describe(run, arguments.devices, open_loader)
     if arguments.devices is not None:
         raise UserError("--devices goes with --dry_run; a run takes all devices that there are")
-    from t5x_style.training import architecture, multihost
+    from t5x_style.training import architecture, multihost, tokenizer
     from t5x_style.training.loop import train
 
     multihost.initialize(arguments.coordinator, arguments.num_processes, arguments.process_id)
 
     def noted() -> None:
+        found = tokenizer.of_run(run)
+        kept = {f"{model_dir.TOKENIZER}/{name}": text for name, text in (found.own_files() if found else {}).items()}
         settings = architecture.kept_settings(run.init_from)
-        model_dir.create(run.model_dir, run.model, run.tokenizer, loaded.operative, loaded.full, settings)
+        kept |= {f"{model_dir.HUGGINGFACE}/{name}": content for name, content in settings.items()}
+        model_dir.create(run.model_dir, run.model, loaded.operative, loaded.full, kept)
 
     last = train(run, open_loader, noted)
     summary = ", ".join(

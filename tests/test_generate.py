@@ -26,10 +26,11 @@ def model(tmp_path_factory):
     from tests.huggingface.conftest import drawn
 
     folder = tmp_path_factory.mktemp("model")
-    (folder / "tokenizer").mkdir()
+    file = folder / model_dir.TOKENIZER / "sentencepiece.model"
+    file.parent.mkdir()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(["def add one and two", "class of numbers 1 2 3"] * 10),
-        model_prefix=str((folder / model_dir.TOKENIZER).with_suffix("")),
+        model_prefix=str(file.with_suffix("")),
         vocab_size=300,
         model_type="bpe",
         byte_fallback=True,
@@ -40,7 +41,7 @@ def model(tmp_path_factory):
         bos_id=3,
         minloglevel=2,
     )
-    size = sentencepiece.SentencePieceProcessor(model_file=str(folder / model_dir.TOKENIZER)).get_piece_size()
+    size = sentencepiece.SentencePieceProcessor(model_file=str(file)).get_piece_size()
     config = llama(vocab_size=size, embed_dim=16, layers=1, heads=2, mlp_hidden=32)
     (folder / model_dir.MODEL).write_text(serialization.to_json(config))
     with ocp.StandardCheckpointer() as checkpointer:

@@ -214,6 +214,12 @@ def params_folders(
         yield places, found
 
 
+def settings(model_dir: str | Path, step: int) -> dict[str, str]:
+    """A run's settings as text by name ("data.length": "2048"), kept with a checkpoint; {} where there are none."""
+    path = files.join(model_dir, FOLDER, str(step), "metadata", "metadata")
+    return dict(files.read_json(path).get("settings", {})) if files.is_file(path) else {}
+
+
 def _average_prefix(place: str) -> str:
     """What the policy's names begin with in an average; with "policy" where other models train too."""
     prefix = "value/average/"

@@ -16,6 +16,7 @@ from t5x_style.evaluation.models import Functions, Named
 from t5x_style.evaluation.results import Results
 from t5x_style.evaluation.run import EvaluationRun
 from t5x_style.progress import Progress
+from t5x_style.training.tokenizer import of_no_text
 
 DATA_DIR_VARIABLE = "T5X_STYLE_DATA_DIR"
 
@@ -142,9 +143,11 @@ class _Evaluation:
         run, folder = self._run, self._cache_dir()
         manifest, documents = perplexity.read_documents(folder, name, run.perplexity_split, run.perplexity_documents)
         feature = manifest.features[perplexity.FEATURE]
-        if feature.vocabulary is not None and feature.vocabulary != vocabulary.fingerprint:
+        known = None if feature.vocabulary is None else manifest.vocabularies[feature.vocabulary]
+        if not of_no_text(known) and feature.vocabulary != vocabulary.fingerprint:
             raise UserError(
-                f"cache {name!r} in {folder} was tokenised with another vocabulary than the model's; cache it again"
+                f"cache {name!r} in {folder} was tokenised with another vocabulary ({str(feature.vocabulary)[:12]}) "
+                f"than the model's ({vocabulary.fingerprint[:12]}); cache it again"
             )
         eos = vocabulary.eos_id if perplexity.FEATURE in manifest.append_eos else None
         counts = perplexity.measure(

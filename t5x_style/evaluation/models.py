@@ -51,8 +51,9 @@ class Named:
             weights = [(name, *version) for name, version in versions.items() if name.endswith(".safetensors")]
             return files.fingerprint([*map(files.file_sha256, read), sorted(weights)])
         saved = files.join(self.path, checkpoints.FOLDER, str(self.step), "metadata", "metadata")
-        native = files.join(self.path, model_dir.TOKENIZER)
-        read = [native] if files.exists(native) else tokenizer_files.files_in(files.parent(native))
+        folder = files.join(self.path, model_dir.TOKENIZER)
+        native = files.join(folder, tokenizer_files.NATIVE)
+        read = [native] if files.exists(native) else tokenizer_files.files_in(folder)
         return files.fingerprint(
             [
                 files.read_text(files.join(self.path, model_dir.MODEL)),

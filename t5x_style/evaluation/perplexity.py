@@ -1,6 +1,6 @@
 """Perplexity by token, word and byte on a token cache, chunked as in training (no TensorFlow here).
 
-Documents become segments by the training objective's own rule: one longer than a row continues in a new segment that
+Documents become segments as CausalLM makes them: one longer than a row continues in a new segment that
 starts afresh. Every token is predicted exactly once, EOS included. Words and bytes are counted in the documents'
 text, decoded from the cache, so perplexity by byte and bits per byte do not depend on the tokenizer.
 """
@@ -16,9 +16,7 @@ import numpy as np
 
 from t5x_style import files
 from t5x_style.data.examples import decode_example, restore
-from t5x_style.data.ids import Ids
 from t5x_style.data.manifest import Manifest, read_manifest
-from t5x_style.data.objectives import CausalLM, Example
 from t5x_style.errors import UserError
 
 FEATURE = "targets"
@@ -73,17 +71,14 @@ def measure(
       score: (inputs, targets) -> summed log-probability of each row's targets; the inputs given are empty.
       decode: ids -> text. eos_id: appended to every document; None appends nothing.
     """
-    objective = CausalLM()
-    ids = Ids(eos=eos_id, append_eos=frozenset([FEATURE] if eos_id is not None else []))
-    no_choice = np.random.default_rng(0)  # of which a causal language model makes no use
     segments: list[list[int]] = []
     words = size = 0
     for tokens in documents:
         text = decode(tokens.tolist())
         words += len(text.split())
         size += len(text.encode("utf-8"))
-        pieces = objective.segments([Example({FEATURE: tokens}, 0)], {"decoder": length}, ids, no_choice)
-        segments += [piece.fields["decoder_target_tokens"].tolist() for piece in pieces]
+        ended = tokens if eos_id is None else np.append(tokens, eos_id)
+        segments += [ended[start : start + length].tolist() for start in range(0, len(ended), length)]
     log_probs = score([[]] * len(segments), segments)
     return Counts(
         nll=-math.fsum(log_probs),
@@ -117,10 +112,8 @@ def read_documents(
         if inside:
             path = files.local_copy(files.join(cache_dir, name, split, shard.file))
             reader = array_record_module.ArrayRecordReader(str(path))
-            documents += [
-                restore(FEATURE, decode_example(record, np.int32)[FEATURE], manifest.features[FEATURE])
-                for record in reader.read(inside)
-            ]
+            found = [decode_example(record, np.int32)[FEATURE] for record in reader.read(inside)]
+            documents += [restore(FEATURE, value, manifest.features[FEATURE]) for value in found]
             reader.close()
             files.release(path)
     return manifest, documents

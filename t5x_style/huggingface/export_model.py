@@ -54,9 +54,13 @@ def export_model(
     """
     start = time.monotonic()
     config = model_dir.read_config(source)
-    with checkpoints.params_folders(source, step, average, local=True) as (places, _):
+    with checkpoints.params_folders(source, step, average, local=True) as (places, found):
         reader = checkpoint_arrays.Readers(places)
-        return _export(config, model_dir.local(source), reader, target, model_type, dtype, max_shard_size, start)
+        length = checkpoints.settings(source, found).get("data.length", "")
+        trained = int(length) if length.isdecimal() else None
+        return _export(
+            config, model_dir.local(source), reader, target, model_type, dtype, max_shard_size, start, trained
+        )
 
 
 def _export(
@@ -68,8 +72,12 @@ def _export(
     dtype: str | None,
     limit: int,
     start: float,
+    trained: int | None,
 ) -> Written:
-    match = matching.match(config, export_settings.original(source), model_type)
+    original = export_settings.original(source)
+    match = matching.match(config, original, model_type)
+    if original is None or original.get("model_type") != match.settings["model_type"]:
+        match = matching.with_reach(match, config, trained)
     mapping: WeightMap = match.family.weight_map(config)
     _check_fit(config, mapping, reader, source)
     tensors = _tensors(mapping, reader, dtype)
@@ -83,7 +91,11 @@ def _export(
                 progress.advance()
         for file in sorted({place.file for place in places.values()}):
             safetensors_files.sync(file)
-        notes = export_settings.write(source, working, match.settings, config, _main_dtype(tensors))
+        main = _main_dtype(tensors)
+        notes = export_settings.write(source, working, match.settings, config, main)
+        before = export_settings.dtype(original or {})
+        if dtype is None and before not in (None, main):
+            notes.append(f"the weights are {main}, as trained; those it started from were {before} (--dtype {before})")
     return Written(
         path=Path(target),
         model_type=str(match.settings.get("model_type")),

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from t5x_style import files
 from t5x_style.data.vocabulary import start_id
 from t5x_style.errors import UserError
 from t5x_style.huggingface import folder as folders
-from t5x_style.huggingface.tokenizers import tokenizer_files
+from t5x_style.huggingface.tokenizers import tokenizer_files, tokenizers
 from t5x_style.models.specs import EncoderConfig, EncoderDecoderConfig
 
 SETTINGS = "huggingface"  # the folder of a MODEL_DIR that keeps the configuration files of an import
@@ -23,9 +24,22 @@ def original(model_dir: Path) -> dict[str, Any] | None:
     return folders.read_settings(folder) if (folder / folders.CONFIG).is_file() else None
 
 
-def code_files(folder: Path) -> list[str]:
-    """Python files that a config.json may refer to (`auto_map`); they travel with it and are never run here."""
-    return sorted(path.name for path in folder.glob("*.py"))
+def setting_files(names: Iterable[str]) -> list[str]:
+    """Those of a folder's files that say what its model is, beside the weights and the tokenizer.
+
+    config.json, generation_config.json and others of their kind, and the Python files that a config.json may refer to
+    (`auto_map`): they travel with it and are never run here.
+    """
+
+    def kept(name: str) -> bool:
+        return name.endswith(".py") or (name.endswith(".json") and "config" in name)
+
+    return sorted(name for name in names if kept(name) and name not in tokenizers.NAMES)
+
+
+def dtype(settings: Mapping[str, Any]) -> str | None:
+    """The dtype of the weights that a config.json names; None: none."""
+    return settings.get("dtype", settings.get("torch_dtype"))
 
 
 def copy(source: Path, target: Path, names: Iterable[str]) -> None:
@@ -46,7 +60,8 @@ def write(model_dir: Path, target: Path, settings: Mapping[str, Any], config: An
     """
     before = original(model_dir)
     settings = dict(settings)
-    copy(model_dir / SETTINGS, target, [folders.GENERATION, *code_files(model_dir / SETTINGS)])
+    kept = setting_files(files.file_sizes(model_dir / SETTINGS))
+    copy(model_dir / SETTINGS, target, [name for name in kept if name != folders.CONFIG])
     if before is None:
         ids = _special_ids(model_dir / "tokenizer", config, settings)
         settings |= ids

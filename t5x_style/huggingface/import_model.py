@@ -7,6 +7,7 @@ import math
 import time
 from pathlib import Path
 
+from t5x_style import files
 from t5x_style.checkpoints import checkpoints
 from t5x_style.errors import UserError
 from t5x_style.huggingface import export_settings, load
@@ -62,7 +63,7 @@ def import_model(source: str | Path, target: str | Path, skip_tokenizer_check: b
         (working / "model.json").write_text(serialization.to_json(folder.config), encoding="utf-8")
         if tokenizer_files.files_in(folder.path):
             tokenizer_files.copy(folder.path, working / "tokenizer")
-        names = [folders.CONFIG, folders.GENERATION, *export_settings.code_files(folder.path)]
+        names = export_settings.setting_files(files.file_sizes(folder.path))
         export_settings.copy(folder.path, working / export_settings.SETTINGS, names)
         rules = sum(1 for _ in folder.mapping.rules())
         with Progress(f"import {folder.path.name}", total=rules, unit="tensors") as progress:

@@ -8,13 +8,16 @@ from types import ModuleType
 from typing import Any
 
 from t5x_style.errors import UserError
-from t5x_style.huggingface import registry
+from t5x_style.huggingface import defaults, registry
 from t5x_style.huggingface.folder import config_of
 
 # How a model is initialised or trained (dropout, router losses) is no part of what it computes.
 _NOT_COMPUTED = {"init", "dropout", "vocab_multiple", "balance_weight", "z_weight"}
 # Tried first: the plainest families, which every version of transformers has.
-_COMMON = ("llama", "mistral", "mixtral", "qwen2", "qwen3", "gemma2", "gemma3_text", "gpt2", "bloom", "t5", "bert")
+_COMMON = (
+    *("llama", "mistral", "mixtral", "qwen2", "qwen3", "gemma2", "gemma3_text", "glm", "glm4"),
+    *("gpt2", "bloom", "t5", "bert"),
+)
 # Formats of our own, which transformers does not open: only where they are asked for.
 _ON_REQUEST = ("gpt3",)
 # What to_config of a family that does not fit may end in: it reads parts that the model has not.
@@ -54,14 +57,47 @@ def match(config: Any, original: Mapping[str, Any] | None = None, model_type: st
     return Match(found.family, _merged(original or {}, found, config))
 
 
+def with_reach(match: Match, config: Any, trained: int | None) -> Match:
+    """With max_position_embeddings where a family has it and our configuration, which knows no such limit, does not.
+
+    Args:
+      match: of `config`. trained: tokens of a row in training; None: not known, the family's default is written.
+    """
+    name = "max_position_embeddings"
+    usual = defaults.DEFAULTS.get(match.settings["model_type"], {}).get(name)
+    if usual is None or name in match.settings:
+        return match
+    rope = match.settings.get("rope_parameters") or {}
+    least = rope.get("original_max_position_embeddings", 0)
+    if rope.get("rope_type") == "yarn":
+        least = int(least * rope["factor"])
+    settings = {**match.settings, name: max(usual if trained is None else trained, least)}
+    return Match(match.family, settings) if _holds(match.family, settings, config) else match
+
+
 def _merged(original: Mapping[str, Any], found: Match, config: Any) -> dict[str, Any]:
     """What is written anew over the settings of the original, as far as both say the same model."""
+    changed = _changed(original, found)
+    if changed is not None and _holds(found.family, merged := {**original, **changed}, config):
+        return merged
     stale = {"rope_scaling", "rope_theta"} if "rope_parameters" in found.settings else set()
     merged = {key: value for key, value in original.items() if key not in stale} | found.settings
     if _holds(found.family, merged, config):
         return merged
     # Another name of a setting that has changed, or one that ours is without: only what is no part of the model stays.
     return {key: value for key, value in original.items() if key.endswith("_token_id")} | found.settings
+
+
+def _changed(original: Mapping[str, Any], found: Match) -> dict[str, Any] | None:
+    """Those of the settings written anew that the original's own model would not have; None: of another family."""
+    kind = found.settings.get("model_type")
+    if not original or kind != original.get("model_type"):
+        return None
+    try:
+        before = found.family.to_config(config_of(found.family, original, "config.json"), kind)
+    except (UserError, *_DOES_NOT_FIT):
+        return None
+    return {key: value for key, value in found.settings.items() if key not in before or before[key] != value}
 
 
 def _holds(family: ModuleType, settings: Mapping[str, Any], config: Any) -> bool:

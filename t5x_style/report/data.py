@@ -31,21 +31,27 @@ def tokenizer(sources: Sources) -> Markup:
 
 
 def _specimen(sources: Sources) -> Markup:
-    from t5x_style.data.vocabulary import Vocabulary
-    from t5x_style.model_dir import TOKENIZER
+    from t5x_style.huggingface.tokenizers import tokenizer_files
+    from t5x_style.model_dir import HUGGINGFACE, TOKENIZER
 
-    path = sources.model_dir / TOKENIZER
-    if not path.exists():
+    folder = sources.model_dir / TOKENIZER
+    if not tokenizer_files.has_tokenizer(folder):
         return Markup("")
-    vocabulary = Vocabulary(path)
-    tokens = vocabulary.encode(_SPECIMEN)
-    pieces = [markup.element("span", vocabulary.piece(token).replace("▁", "␣")) for token in tokens]
+    kept = sources.model_dir / HUGGINGFACE / "config.json"
+    found = tokenizer_files.open_tokenizer(folder, files.read_json(kept) if kept.is_file() else None)
+    tokens = found.encode(_SPECIMEN)
+    pieces = [markup.element("span", _shown(found.piece(token))) for token in tokens]
     return markup.join(
         [
             markup.element("p", *pieces, class_="pieces"),
             markup.note(f"{len(_SPECIMEN)} characters, {len(tokens)} tokens."),
         ]
     )
+
+
+def _shown(piece: str) -> str:
+    """A piece with the space that SentencePiece or a byte-level BPE writes in it as one sign."""
+    return piece.replace("▁", "␣").replace("Ġ", "␣")
 
 
 def _scalars(value: Mapping[str, Any]) -> list[tuple[str, Any]]:

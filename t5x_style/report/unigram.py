@@ -51,7 +51,6 @@ def token_counts(cache_dir: str | Path, task: str, split: str, feature: str = "t
             counts += np.bincount(tokens, minlength=vocabulary.size)
         reader.close()
         files.release(path)
-    if feature in manifest.append_eos:
-        assert vocabulary.eos_id is not None
+    if feature in manifest.append_eos and vocabulary.eos_id is not None:
         counts[vocabulary.eos_id] += manifest.examples
     return counts

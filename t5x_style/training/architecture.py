@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from t5x_style import files, model_dir
 from t5x_style.errors import UserError
+from t5x_style.huggingface import export_settings, matching
 from t5x_style.huggingface import folder as folders
-from t5x_style.huggingface import matching
 from t5x_style.losses.loss import ModelSource
 
 # Parts on top of the trunk: a run may start from a model that has others, or none.
+_SAME = "leave the model out to take the folder's, or configure the same model"
 _HEADS = ("head", "tasks", "tied_embeddings", "pooler")
 
 
@@ -43,12 +45,12 @@ def starting_config(path: str, wanted: Any, what: str) -> Any:
     if type(found) is not type(wanted):
         raise UserError(
             f"{what} {path!r} holds another model: it is a {type(found).__name__}, configured is a "
-            f"{type(wanted).__name__}; configure the same model"
+            f"{type(wanted).__name__}; {_SAME}"
         )
     config = with_heads_of(wanted, found)
     different = matching.difference(found, config)
     if different is not None:
-        raise UserError(f"{what} {path!r} holds another model: {different}; configure the same model")
+        raise UserError(f"{what} {path!r} holds another model: {different}; {_SAME}")
     if not folders.is_folder(path):  # their tables are padded when they are read
         _check_table(found, config, f"{what} {path!r}")
     return config
@@ -76,14 +78,14 @@ def with_heads_of(config: Any, other: Any) -> Any:
     return dataclasses.replace(config, **heads)
 
 
-def kept_settings(init_from: Any) -> dict[str, bytes]:
+def kept_settings(init_from: str | Mapping[str, str] | None) -> dict[str, bytes]:
     """The files that say what a start is at Hugging Face, by name: of its folder, or of a run that started there."""
-    if not isinstance(init_from, str):
+    start = init_from if init_from is None or isinstance(init_from, str) else init_from.get("")
+    if start is None:
         return {}
-    folder = init_from if folders.is_folder(init_from) else files.join(init_from, model_dir.HUGGINGFACE)
-    names = (folders.CONFIG, folders.GENERATION)
-    held = files.list_names(folder)
-    return {name: files.read_bytes(files.join(folder, name)) for name in names if name in held}
+    folder = start if folders.is_folder(start) else files.join(start, model_dir.HUGGINGFACE)
+    names = export_settings.setting_files(files.file_sizes(folder))
+    return {name: files.read_bytes(files.join(folder, name)) for name in names}
 
 
 def check_same(path: str, wanted: Any) -> None:

@@ -6,10 +6,7 @@ import dataclasses
 
 from t5x_style import files, model_dir
 from t5x_style.checkpoints import checkpoints
-from t5x_style.data.sources import resolve_sources
-from t5x_style.data.vocabulary import Vocabulary
-from t5x_style.errors import UserError
-from t5x_style.training import architecture
+from t5x_style.training import architecture, tokenizer
 from t5x_style.training.fields import check_fields
 from t5x_style.training.run import TrainRun
 
@@ -48,20 +45,7 @@ def check_run(run: TrainRun, writes: bool = True) -> TrainRun:
     if begun(run):
         architecture.check_same(run.model_dir, run.model)
     check_sources(run)
-    if not files.is_file(run.tokenizer):
-        if files.is_dir(run.tokenizer):
-            raise UserError(f"tokenizer {run.tokenizer!r} is a folder; give the SentencePiece model file in it")
-        raise UserError(f"tokenizer {run.tokenizer!r} does not exist; train one with beam_pipelines.train_tokenizer")
-    vocabulary = Vocabulary(run.tokenizer)
-    if vocabulary.size > run.model.vocab_size:
-        raise UserError(f"tokenizer {run.tokenizer!r} has {vocabulary.size} ids, the model only {run.model.vocab_size}")
-    for data in [run.data] + ([run.evaluation.data] if run.evaluation else []):
-        found = resolve_sources(data)
-        if found.vocabulary is not None and found.fingerprint != vocabulary.fingerprint:
-            raise UserError(
-                f"cache {data.name!r} in {data.cache_dir} was tokenised with another tokenizer than {run.tokenizer!r}; "
-                "cache it again, or give the tokenizer it was made with"
-            )
+    tokenizer.of_run(run)
     return run
 
 

@@ -49,7 +49,9 @@ class TrainRun:
 
     Attributes:
       model_dir: where everything of the run goes; the same folder continues an interrupted run.
-      data: the training data. tokenizer: SentencePiece model file, copied into model_dir.
+      data: the training data.
+      tokenizer: a SentencePiece model, a tokenizer.json, or a folder (Hugging Face, MODEL_DIR/tokenizer); its files are
+        copied into model_dir. None: the one that the token cache was made with, which the cache holds.
       optimizer: AdamW or Lion, with its schedule. steps: optimizer steps of the whole run.
       model: the architecture; None: that of `init_from`. What the loss reads must be what the objective makes.
       policy: number formats.
@@ -73,9 +75,9 @@ class TrainRun:
 
     model_dir: str
     data: DataConfig
-    tokenizer: str
     optimizer: Optimizer
     steps: int
+    tokenizer: str | None = None
     model: DecoderConfig | EncoderConfig | EncoderDecoderConfig | RecurrentConfig | None = None
     policy: DtypePolicy = DtypePolicy()
     loss: Loss = CrossEntropy()

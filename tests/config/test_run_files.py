@@ -229,7 +229,15 @@ def test_a_wrong_macro_is_placed_where_it_was_set(recipe):
 
 @pytest.mark.parametrize("file", FILES)
 def test_every_file_that_comes_with_the_project_loads_in_a_run(file, recipe):
-    if file.startswith("runs/quickstart"):
+    if file == "runs/finetune.gin":
+        places = ["MODEL_DIR = 'x'", "INIT_FROM = 'folder'", "CACHE_DIR = 'cache'"]
+        run = config.load(TrainRun, [file], places).root
+        assert (run.model, run.tokenizer, run.init_from, run.data.name) == (None, None, "folder", "data")
+        assert config.load(TrainRun, [file], [*places, "NAME = 'mine'"]).root.evaluation.data.name == "mine"
+        for left_out in places:
+            with pytest.raises(UserError, match=f"{left_out.split()[0]} is not set"):
+                config.load(TrainRun, [file], [place for place in places if place != left_out])
+    elif file.startswith("runs/quickstart"):
         extra = ["INIT_FROM = 'out'"] if file.endswith("instruct.gin") else []
         assert config.load(TrainRun, [file], ["MODEL_DIR = 'x'", *extra]).root.model_dir == "x"
     elif file == "objectives/permutation_lm.gin":  # no loss reads its fields yet

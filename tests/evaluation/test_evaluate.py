@@ -37,7 +37,7 @@ def make_model_dir(folder, vocabulary_file, seed=0, step=7):
     config = llama(vocab_size=vocabulary.size, embed_dim=32, layers=1, heads=2, kv_heads=1, mlp_hidden=64)
     (folder / "tokenizer").mkdir(parents=True)
     (folder / model_dir.MODEL).write_text(serialization.to_json(config))
-    (folder / model_dir.TOKENIZER).write_bytes(vocabulary_file.read_bytes())
+    (folder / model_dir.TOKENIZER / "sentencepiece.model").write_bytes(vocabulary_file.read_bytes())
     _, _, params = parameters.split(built.build(config, seed))
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save((folder / checkpoints.FOLDER / str(step) / "params").absolute(), params)

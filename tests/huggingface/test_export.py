@@ -112,7 +112,8 @@ def test_values_beyond_a_dtype_are_refused(make_folder, tmp_path):
 
 def test_older_key_of_the_dtype_is_kept(make_folder, tmp_path):
     import_model(make_folder(torch_dtype="float16"), tmp_path / "model")
-    export_model(tmp_path / "model", tmp_path / "exported")
+    notes = export_model(tmp_path / "model", tmp_path / "exported").notes
+    assert "the weights are float32, as trained; those it started from were float16 (--dtype float16)" in notes
     found = json.loads((tmp_path / "exported/config.json").read_text())
     assert found["torch_dtype"] == "float32"
     assert "dtype" not in found

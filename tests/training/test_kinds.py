@@ -51,10 +51,9 @@ def trained(run, batch, source=Source):
     """Runs it as the launcher does, but for the tokenizer; returns the losses of its steps."""
     run = check_run.resolve(run)
     check_run.check_sources(run)
-    files = Path(run.model_dir)
-    files.mkdir(parents=True, exist_ok=True)
-    (files / "tokenizer").mkdir(exist_ok=True)
-    model_dir.create(run.model_dir, run.model, OLD / "tokenizer" / "sentencepiece.model", "", "")
+    Path(run.model_dir).mkdir(parents=True, exist_ok=True)
+    tokenizer = {"tokenizer/sentencepiece.model": (OLD / "tokenizer" / "sentencepiece.model").read_bytes()}
+    model_dir.create(run.model_dir, run.model, "", "", tokenizer)
     train(run, lambda config, rows: source([batch]))
     return [row["loss"] for row in metrics.read(run.model_dir) if row["kind"] == "train"]
 

@@ -216,7 +216,7 @@ def test_init_from_a_hugging_face_folder_is_init_from_the_model(folder, eight_de
     assert (kept / "config.json").read_bytes() == (given / "config.json").read_bytes()
     capfd.readouterr()
     assert train(folder, "MODEL_DIR='{folder}/x'", "TrainRun.init_from='{folder}/exported'", OTHER) == 2
-    assert "holds another model: embed_dim is 64, not 32; configure the same model" in capfd.readouterr().err
+    assert "holds another model: embed_dim is 64, not 32; leave the model out" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -120,8 +120,10 @@ def to_config(config: parts.DecoderConfig, kind: str = "llama") -> dict[str, Any
     if isinstance(moe, parts.MoeSpec):
         settings |= {"num_local_experts": moe.experts, "num_experts_per_tok": moe.top_k}
         settings["router_aux_loss_coef"] = moe.balance_weight
+    if kind in ("llama", "qwen3"):
+        settings["attention_bias"] = spec.output_bias
     if kind == "llama":
-        settings |= {"attention_bias": spec.output_bias, "mlp_bias": mlp.bias}
+        settings["mlp_bias"] = mlp.bias
     if kind.startswith("qwen"):
         settings["use_sliding_window"] = width is not None
         settings["layer_types"] = [FULL if window is None else SLIDING for window in sliding]

@@ -34,8 +34,9 @@ def copy(source: str | Path, target: str | Path) -> list[Path]:
 
 
 def has_tokenizer(folder: str | Path) -> bool:
-    """Whether `open_tokenizer` finds one."""
-    return (Path(folder) / NATIVE).is_file() or bool(tokenizers.vocabulary_files(folder))
+    """Whether `open_tokenizer` finds one directly in a folder or its URL."""
+    names = set(files.file_sizes(folder))
+    return NATIVE in names or bool(tokenizers.vocabulary_names(names))
 
 
 def open_tokenizer(path: str | Path, settings: Mapping[str, Any] | None = None) -> Tokenizer:

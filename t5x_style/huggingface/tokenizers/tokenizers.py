@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,8 @@ class HuggingFaceTokenizer:
             raise UserError(f"{self.path} holds no tokenizer: none of {', '.join((PIPELINE, *pipelines.OLDER_FILES))}")
         config = _read_config(self.path)
         name = pipelines.class_name(config, settings or {})
+        # Told by config.json alone, which does not travel with the tokenizer's files.
+        self._told_class = name if not (self.path / PIPELINE).is_file() and not pipelines.class_name(config, {}) else ""
         roles = pipelines.default_roles(name) if not (self.path / PIPELINE).is_file() else {}
         roles |= {role: _content(config[role]) for role in ROLES if config.get(role) is not None}
         try:
@@ -147,17 +149,27 @@ class HuggingFaceTokenizer:
         return facts_of_pieces(pieces, special | {pieces[token]: token for token in roles.values()}, roles)
 
     def own_files(self) -> dict[str, bytes]:
-        """Every file of the folder that belongs to the tokenizer, its chat template included (NAMES)."""
-        return {name: (self.path / name).read_bytes() for name in NAMES if (self.path / name).is_file()}
+        """Every file of the folder that belongs to the tokenizer, its chat template included (NAMES).
+
+        Without tokenizer.json its class is part of what it is: where only the model's config.json tells it, the
+        tokenizer_config.json given here says it.
+        """
+        own = {name: (self.path / name).read_bytes() for name in NAMES if (self.path / name).is_file()}
+        if self._told_class:
+            config = {**_json(self.path / CONFIG), "tokenizer_class": self._told_class}
+            own[CONFIG] = (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()
+        return own
 
 
 def vocabulary_files(folder: str | Path) -> list[Path]:
     """The files of a folder that hold a vocabulary, the one that is read first; [] where there is none."""
-    names = [PIPELINE, *pipelines.OLDER_FILES]
-    found = [Path(folder) / name for name in names if (Path(folder) / name).is_file()]
-    if [path.name for path in found] in (["vocab.json"], ["merges.txt"]):  # halves of a byte-level BPE
-        return []
-    return found
+    return [Path(folder) / name for name in vocabulary_names(set(files.file_sizes(folder)))]
+
+
+def vocabulary_names(held: Container[str]) -> list[str]:
+    """Those of a folder's file names that hold a vocabulary, in the order of `vocabulary_files`."""
+    found = [name for name in (PIPELINE, *pipelines.OLDER_FILES) if name in held]
+    return [] if found in (["vocab.json"], ["merges.txt"]) else found  # halves of a byte-level BPE
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

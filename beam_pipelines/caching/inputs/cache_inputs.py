@@ -162,8 +162,9 @@ def _threshold(cut: Sequence[Sequence[Piece]], source: Source, fraction: float) 
         for pieces in cut:
             for piece in pieces:
                 with contextlib.closing(read_documents(piece, source, tally)) as documents:
-                    for _, content, _ in documents:
-                        yield content
+                    for _, content, works in documents:
+                        if works:
+                            yield content
 
     with contextlib.closing(contents()) as found:
         return splitting.choose_threshold(found, fraction)

@@ -44,7 +44,7 @@ def find_template(own_files: Mapping[str, bytes], given: str | None) -> str | No
         return own.get(given or "")
     if "default" not in own:
         raise UserError(
-            f"the tokenizer has the chat templates {', '.join(own)} and no default; give --chat_template with one's name"
+            f"the tokenizer has the chat templates {', '.join(own)} and no default; give --chat_template NAME"
         )
     return own["default"]
 

@@ -110,12 +110,12 @@ def document_of(record: Mapping[str, Any] | str, columns: Columns, template: boo
         if name not in record:
             raise BrokenRecord(f"no column {name!r}; it has {', '.join(map(str, record)) or 'none'}")
     if columns.form == TEXT:
-        return Document(text=_string(record[columns.names[0]], columns.names[0]))
+        return Document(text=_string(record[columns.names[0]], f"column {columns.names[0]!r}"))
     if columns.form == CHAT:
         return _chat((), _messages(record[columns.names[0]], columns.names[0]), template)
     prompt, completion = (record[name] for name in columns.names)
     if isinstance(prompt, str) and isinstance(completion, str):
-        pair = (_string(prompt, "prompt"), _string(completion, "completion"))
+        pair = (_string(prompt, "the prompt"), _string(completion, "the completion"))
         if not template or not any(pair):
             return Document(pair=pair)
         turns = tuple({"role": role, "content": text} for role, text in zip(("user", ASSISTANT), pair))
@@ -133,19 +133,19 @@ def _chat(prompt: tuple[dict[str, Any], ...], answer: tuple[dict[str, Any], ...]
     return Document(messages=prompt + answer, first=len(prompt))
 
 
-def _string(value: Any, name: str) -> str:
+def _string(value: Any, place: str) -> str:
     if not isinstance(value, str):
-        raise BrokenRecord(f"column {name!r} holds {_kind(value)} where a text is needed")
+        raise BrokenRecord(f"{place} is {_kind(value)} where a text is needed")
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise BrokenRecord(f"column {name!r} holds half of a surrogate pair (character {error.start})") from error
+        raise BrokenRecord(f"{place} holds half of a surrogate pair (character {error.start})") from error
     return value
 
 
 def _messages(value: Any, name: str) -> tuple[dict[str, Any], ...]:
     if not isinstance(value, Sequence) or isinstance(value, str):
-        raise BrokenRecord(f"column {name!r} holds {_kind(value)} where a list of messages is needed")
+        raise BrokenRecord(f"column {name!r} is {_kind(value)} where a list of messages is needed")
     return tuple(_message(message, f"message {number} of {name!r}") for number, message in enumerate(value))
 
 
@@ -168,7 +168,7 @@ def _message(message: Any, place: str) -> dict[str, Any]:
     content = fields.get("content")
     if isinstance(content, list) and content and all(_is_text_part(part) for part in content):
         content = "".join(part["text"] for part in content)
-    return {**fields, "content": _string(content, f"content of {place}")}
+    return {**fields, "content": _string(content, f"the content of {place}")}
 
 
 def _is_text_part(part: Any) -> bool:

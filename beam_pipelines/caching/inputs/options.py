@@ -80,7 +80,8 @@ def input_options(arguments: argparse.Namespace) -> InputOptions | None:
     """
     tasks = ("module", "splits", "data_dir")
     own = ("tokenizer", "name", "feature", "chat_template", "each_turn", "text_documents", "validation", "split")
-    given = {name: value for name in (*own, "skip_broken") if (value := getattr(arguments, name)) not in (None, False)}
+    values = {name: getattr(arguments, name) for name in (*own, "skip_broken")}
+    given = {name: value for name, value in values.items() if value is not None and value is not False}
     if bool(arguments.task) == bool(arguments.input):
         raise UserError("give either --task NAME (a seqio Task) or --input GLOB --tokenizer FOLDER_OR_FILE (files)")
     if arguments.task:

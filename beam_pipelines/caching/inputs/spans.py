@@ -52,7 +52,10 @@ def render(document: Document, template: ChatTemplate, each_turn: bool = False) 
         return [_last_answer(template, messages[: index + 1]) for index in answers]
     if template.marks_answers:
         text, spans = template.render_marked(messages)
-        if document.first:
+        speakers = [i for i, message in enumerate(messages) if message["role"] == ASSISTANT]
+        if document.first and len(spans) == len(speakers):  # a mark an answer: no rendering of a part is needed
+            spans = [span for index, span in zip(speakers, spans) if index >= document.first]
+        elif document.first:
             begin = len(_prefix(template, messages, document.first, text, True))
             spans = [span for span in spans if span[0] >= begin]
         return [Rendered(text, spans)]
@@ -87,8 +90,9 @@ def _prefix(template: ChatTemplate, messages: Sequence[dict], count: int, text: 
 def token_spans(encoded: Encoded, rendered: Rendered, special: np.ndarray, begin: int | None) -> Marked:
     """The tokens of a rendered conversation.
 
-    A token belongs to where its first character lies: one that holds the end of a header and the beginning of an answer
-    is no answer. White space behind the last control token of an answer (the end-of-turn token) is no answer either.
+    A token belongs to where its first character lies that is not white space: one with the last letters of a header and
+    the first of an answer is no answer, " Yes" is one although the header ends with the space. White space behind the
+    last control token of an answer (the end-of-turn token) is no answer either.
     The BOS that a template writes is taken off where the loader puts it.
 
     Args:
@@ -97,12 +101,13 @@ def token_spans(encoded: Encoded, rendered: Rendered, special: np.ndarray, begin
     Example: tokens <s> [INST] Hi [/INST] Yes </s> with the span of "Yes</s>" and begin <s> give the ids of
     [INST] Hi [/INST] Yes </s> and the spans [3, 5].
     """
-    ids, starts, ends = encoded
+    ids, ends = encoded.ids, encoded.ends
     flat: list[int] = []
     cut = 0
     for start, end in rendered.spans:
-        first, last = np.searchsorted(starts, [start, end], "left").tolist()
-        cut += bool(first) and int(ends[first - 1]) > start
+        first, cuts_first = _boundary(encoded, rendered.text, start)
+        last, _ = _boundary(encoded, rendered.text, end)
+        cut += cuts_first
         control = np.flatnonzero(np.isin(ids[first:last], special))
         if control.size:
             behind = first + int(control[-1]) + 1
@@ -116,6 +121,18 @@ def token_spans(encoded: Encoded, rendered: Rendered, special: np.ndarray, begin
     return Marked(ids, spans, cut)
 
 
+def _behind(encoded: Encoded, place: int) -> tuple[int, bool]:
+    """The first token that begins at or behind a character, and whether the one before it reaches over it."""
+    first = int(np.searchsorted(encoded.starts, place, "left"))
+    return first, first > 0 and int(encoded.ends[first - 1]) > place
+
+
+def _boundary(encoded: Encoded, text: str, place: int) -> tuple[int, bool]:
+    """`_behind`, with the token before where it has nothing but white space in front of the character."""
+    first, cut = _behind(encoded, place)
+    return first - (cut and text[int(encoded.starts[first - 1]) : place].isspace()), cut
+
+
 def pair_tokens(encoded: Encoded, boundary: int, parts: tuple[Sequence[int], Sequence[int]]) -> Marked:
     """A prompt and its completion without a template.
 
@@ -125,8 +142,8 @@ def pair_tokens(encoded: Encoded, boundary: int, parts: tuple[Sequence[int], Seq
 
     Example: "2+2=" and "4" as tokens 2 + 2 = 4 give the spans [4, 5].
     """
-    first = int(np.searchsorted(encoded.starts, boundary, "left"))
-    if first and encoded.ends[first - 1] > boundary:
+    first, cut = _behind(encoded, boundary)
+    if cut:
         ids = np.array([*parts[0], *parts[1]], np.int32)
         return Marked(ids, np.array([len(parts[0]), len(ids)], np.int64), 1)
     return Marked(encoded.ids, np.array([first, len(encoded.ids)], np.int64))

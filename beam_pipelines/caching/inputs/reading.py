@@ -112,7 +112,7 @@ def read(piece: Piece, columns: Sequence[str] | None = None) -> Iterator[Record]
       columns: what is read of a Parquet file; None: all.
 
     Raises:
-      UserError: the file is damaged.
+      UserError: the file is damaged, or a Parquet file lacks a column.
     """
     if piece.kind == PARQUET:
         yield from _rows(piece, columns)
@@ -176,12 +176,15 @@ def _rows(piece: Piece, columns: Sequence[str] | None) -> Iterator[Record]:
     with storage.open_read(piece.path) as file:
         table = _parquet(piece.path, file)
         names = table.schema_arrow.names
-        wanted = names if columns is None else [name for name in names if name in columns]
+        if missing := [name for name in columns or () if name not in names]:
+            raise UserError(
+                f"{piece.path}: no column {missing[0]!r}; it has {', '.join(names)}: rename it, or leave the file out"
+            )
         end = table.num_row_groups if piece.end is None else piece.end
         row = sum(table.metadata.row_group(group).num_rows for group in range(piece.start))
         try:
             groups = list(range(piece.start, end))
-            for batch in table.iter_batches(batch_size=_ROWS_PER_BATCH, row_groups=groups, columns=wanted):
+            for batch in table.iter_batches(batch_size=_ROWS_PER_BATCH, row_groups=groups, columns=columns):
                 for value in batch.to_pylist():
                     yield Record(row, value)
                     row += 1

@@ -1,5 +1,6 @@
 """cache_tasks --input from the command line: what is written, what is skipped, resumed and refused."""
 
+import datetime
 import json
 import os
 import subprocess
@@ -231,6 +232,28 @@ def test_conversations_without_an_answer_and_turns(tmp_path, tokenizer, caplog):
     assert "1 conversations have no answer of an assistant: left out" in caplog.text
     assert "2 examples for train, " in caplog.text
     assert "1 empty" in caplog.text
+
+
+def test_a_template_that_asks_for_the_date_keeps_that_of_the_first_run(tmp_path, monkeypatch):
+    folder = chats.write_tokenizer(tmp_path / "tokenizer", "{{ strftime_now('%Y') }}" + chats.CHATML)
+    path = write_jsonl(tmp_path / "a.jsonl", [{"messages": conversation("hello", str(number))} for number in range(4)])
+    arguments = ("--input", path, "--tokenizer", folder, "--output", tmp_path / "out")
+
+    class Day(datetime.date):
+        year_now = 2031
+
+        @classmethod
+        def today(cls):
+            return cls(cls.year_now, 5, 6)
+
+    monkeypatch.setattr(cache_inputs.datetime, "date", Day)
+    run(*arguments)
+    before = contents(tmp_path / "out")
+    opened = open_tokenizer(str(folder))
+    assert opened.decode(examples(tmp_path / "out")[0]["targets"]).startswith("2031")
+    Day.year_now = 2032
+    run(*arguments)
+    assert contents(tmp_path / "out") == before
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,8 @@ def test_parquet_by_row_groups(tmp_path):
     records = [list(reading.read(piece, ("text",))) for (piece,) in units]
     assert records[1] == [Record(2, {"text": None}), Record(3, {"text": "d"})]
     assert reading.where(units[2][0], records[2][0].position) == f"{path}, row 5"
+    with pytest.raises(UserError, match=r"a.parquet: no column 'body'; it has text, other"):
+        list(reading.read(units[0][0], ("body",)))
     (tmp_path / "b.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(UserError, match="not a readable Parquet file"):
         reading.cut([str(tmp_path / "b.parquet")])

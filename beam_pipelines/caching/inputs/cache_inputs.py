@@ -14,7 +14,7 @@ from typing import Any
 from absl import logging
 
 from beam_pipelines.caching.inputs import reading, splitting
-from beam_pipelines.caching.inputs.chat_templates import ChatTemplate, find_template, template_variables
+from beam_pipelines.caching.inputs.chat_templates import NONE, ChatTemplate, find_template, template_variables
 from beam_pipelines.caching.inputs.columns import CHAT, TEXT, BrokenRecord, Columns, choose_columns
 from beam_pipelines.caching.inputs.options import InputOptions
 from beam_pipelines.caching.inputs.reading import Piece
@@ -79,7 +79,12 @@ def make_plan(options: InputOptions) -> InputPlan:
     cut = reading.cut(paths, options.text_documents, options.range_bytes)
     columns = _columns(cut, options)
     if columns.form == TEXT:
+        if options.each_turn or options.chat_template not in (None, NONE):
+            option = "--each_turn" if options.each_turn else f"--chat_template {options.chat_template}"
+            raise UserError(f"{option}: column {columns} holds plain texts, there is nothing to render; leave it out")
         template = None
+    elif options.each_turn and template is None:
+        raise UserError("--each_turn: there is no chat template, so there are no turns; leave it out")
     job_folder = storage.join(options.output, JOB_FOLDER, options.name)
     before = _saved_settings(job_folder)
     today = datetime.date.today().isoformat()

@@ -39,7 +39,7 @@ def find_template(own_files: Mapping[str, bytes], given: str | None) -> str | No
             raise UserError(f"--chat_template {given}: no such file{names}; give a Jinja file, or none")
         with storage.open_read(given) as file:
             content = file.read()
-        return _own_templates({posixpath.basename(given): content}).get("default") or content.decode("utf-8")
+        return _own_templates({posixpath.basename(given): content}).get("default") or _decoded(given, content)
     if not own or given is not None:
         return own.get(given or "")
     if "default" not in own:
@@ -52,16 +52,23 @@ def find_template(own_files: Mapping[str, bytes], given: str | None) -> str | No
 def _own_templates(own_files: Mapping[str, bytes]) -> dict[str, str]:
     """Templates by name, one without a name as "default": the first of the three files that has any."""
     if _JINJA in own_files:
-        return {"default": own_files[_JINJA].decode("utf-8")}
+        return {"default": _decoded(_JINJA, own_files[_JINJA])}
     for name in (_JSON, _CONFIG):
         if name in own_files:
             try:
                 found = json.loads(own_files[name]).get("chat_template")
-            except (ValueError, AttributeError) as error:
-                raise UserError(f"{name} of the tokenizer is no JSON object ({error}); mend it") from error
-            if found:
-                return {"default": found} if isinstance(found, str) else {x["name"]: x["template"] for x in found}
+                if found:
+                    return {"default": found} if isinstance(found, str) else {x["name"]: x["template"] for x in found}
+            except (ValueError, AttributeError, TypeError, KeyError) as error:
+                raise UserError(f"{name}: its chat_template cannot be read ({_one_line(error)}); mend it") from error
     return {}
+
+
+def _decoded(name: str, content: bytes) -> str:
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{name}: a chat template is UTF-8 text, this is none ({error}); mend it") from error
 
 
 def template_variables(tokenizer: Tokenizer) -> dict[str, str]:

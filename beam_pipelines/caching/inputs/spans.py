@@ -70,19 +70,23 @@ def render(document: Document, template: ChatTemplate, each_turn: bool = False) 
 
 def _last_answer(template: ChatTemplate, messages: Sequence[dict]) -> Rendered:
     text = template.render(messages)
-    return Rendered(text, [(len(_prefix(template, messages, len(messages) - 1, text, True)), len(text))])
+    start = len(_prefix(template, messages, len(messages) - 1, text, True, each_turn=True))
+    return Rendered(text, [(start, len(text))])
 
 
-def _prefix(template: ChatTemplate, messages: Sequence[dict], count: int, text: str, prompt: bool) -> str:
+def _prefix(
+    template: ChatTemplate, messages: Sequence[dict], count: int, text: str, prompt: bool, each_turn: bool = False
+) -> str:
     """The first `count` messages, as they stand at the beginning of the whole."""
     found = template.render(messages[:count], add_generation_prompt=prompt) if count < len(messages) or prompt else text
     if not text.startswith(found):
         same = next((i for i, (one, other) in enumerate(zip(found, text)) if one != other), min(len(found), len(text)))
         header = " with the answer's header" if prompt else ""
+        advice = "" if each_turn else "--each_turn (one example an answer), or "
         raise BrokenRecord(
             f"the chat template renders the first {count} messages alone{header} as "
             f"...{found[same : same + 30]!r}, in the whole conversation as ...{text[same : same + 30]!r}: it is not "
-            "prefix-preserving; give --each_turn (one example an answer), or a template with {% generation %}"
+            f"prefix-preserving; give {advice}--chat_template FILE with {{% generation %}} around answers"
         )
     return found
 

@@ -287,6 +287,18 @@ def test_files_without_records(tmp_path, tokenizer):
         run("--input", tmp_path / "a.txt", "--tokenizer", tokenizer, "--output", tmp_path / "out")
 
 
+def test_options_that_would_do_nothing(tmp_path, tokenizer):
+    text = write_jsonl(tmp_path / "text.jsonl", [{"text": "hello"}])
+    pair = write_jsonl(tmp_path / "pair.jsonl", [{"prompt": "hello", "completion": "world"}])
+    for path, options, message in (
+        (text, ["--each_turn"], "--each_turn: column text holds plain texts"),
+        (text, ["--chat_template", "default"], "--chat_template default: column text holds plain texts"),
+        (pair, ["--chat_template", "none", "--each_turn"], "there are no turns"),
+    ):
+        with pytest.raises(UserError, match=message):
+            run("--input", path, "--tokenizer", tokenizer, "--output", tmp_path / "out", *options)
+
+
 def test_the_next_command_names_what_is_known():
     options = InputOptions(("a",), "t/tokenizer.json", "/c", name="mine")
     assert next_command(options).endswith(

@@ -107,6 +107,9 @@ def test_a_template_that_forgets(tokenizer):
         ["<think>\n\nYes.<|im_end|>"],
         ["<think>\n\né 😀<|im_end|>"],
     ]
+    thinking = templated(chats.FORGETFUL.replace("assistant\n' }}{% endif", "assistant\n<plan>' }}{% endif"))
+    with pytest.raises(BrokenRecord, match=r"not prefix-preserving; give --chat_template FILE with"):
+        render(Document(messages=TURNS), thinking, each_turn=True)
     (alone,) = render(Document(messages=TURNS[:2]), template)
     assert alone == works[0]
 
@@ -206,6 +209,12 @@ def test_where_the_template_comes_from(tmp_path):
     assert find_template({"tokenizer_config.json": b"{}"}, None) is None
     with pytest.raises(UserError, match="no such file; the tokenizer's own are default, tools"):
         find_template(own, "other")
+    for broken in (b"[]", b'{"chat_template": [{"name": "b"}]}', b'{"chat_template": 3}'):
+        with pytest.raises(UserError, match=r"chat_template\.json: its chat_template cannot be read"):
+            find_template({"chat_template.json": broken}, None)
+    (tmp_path / "x.jinja").write_bytes(b"\xff")
+    with pytest.raises(UserError, match=r"x\.jinja: a chat template is UTF-8 text"):
+        find_template(own, str(tmp_path / "x.jinja"))
     with pytest.raises(UserError, match="chat templates b and no default"):
         find_template({"tokenizer_config.json": b'{"chat_template": [{"name": "b", "template": "B"}]}'}, None)
 

@@ -53,6 +53,8 @@ DATA = [
     "warcio",
     "pyarrow>=18",
     "xxhash>=3",
+    "jinja2>=3.1.6",  # chat templates; older sandboxes can be escaped
+    "zstandard",
     "rouge-score",
     "sacrebleu",
 ]

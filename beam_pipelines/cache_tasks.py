@@ -1,6 +1,7 @@
-"""Runs seqio Tasks once and keeps their examples as token shards (docs/cache_tasks.md).
+"""Runs seqio Tasks once, or tokenises files, and keeps the examples as token shards (docs/cache_tasks.md).
 
 python -m beam_pipelines.cache_tasks --task NAME [--task ...] [--module USER_MODULE ...] --output DIR
+python -m beam_pipelines.cache_tasks --input 'mine/*.jsonl' --tokenizer FOLDER_OR_FILE --output DIR
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from collections.abc import Sequence
 
 from absl import logging
 
+from beam_pipelines.caching.inputs.options import add_arguments as add_input_arguments
+from beam_pipelines.caching.inputs.options import input_options
 from beam_pipelines.jobs.runners import Runner, add_arguments, split_arguments
 from t5x_style import command_line, logs
 from t5x_style.errors import UserError, run_main
@@ -21,11 +24,12 @@ from t5x_style.errors import UserError, run_main
 def parse_arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """The command line, and the options left for Beam."""
     parser = command_line.parser("beam_pipelines.cache_tasks", __doc__)
-    parser.add_argument("--task", action="append", required=True, help="a Task or Mixture; may be repeated")
+    parser.add_argument("--task", action="append", help="a Task or Mixture; may be repeated")
     parser.add_argument("--module", action="append", default=[], help="module that registers Tasks; default: tasks.*")
     parser.add_argument("--output", required=True, help="cache folder")
     parser.add_argument("--splits", default="", help="comma list; default: all splits of each Task")
     parser.add_argument("--data_dir", help="sets T5X_STYLE_DATA_DIR before the modules are imported")
+    add_input_arguments(parser)
     add_arguments(parser)
     own, beam_options = split_arguments(parser, argv)
     return parser.parse_args(own), beam_options
@@ -36,6 +40,11 @@ def run(argv: Sequence[str]) -> None:
     arguments, beam_options = parse_arguments(argv)
     if "://" in arguments.output:
         raise UserError(f"--output {arguments.output}: ArrayRecord shards are written to a local or mounted folder")
+    if (options := input_options(arguments)) is not None:
+        from beam_pipelines.caching.inputs import cache_inputs
+
+        cache_inputs.run(options, arguments.runner, arguments.workers, beam_options)
+        return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     started = time.monotonic()
     # TensorFlow and seqio take seconds: not before the command line is known to be right.

@@ -55,6 +55,7 @@ DATA_MODULES = frozenset(
         "fastwarc",
         "icu4py",
         "idna",
+        "jinja2",
         "justext",
         "lxml",
         "opencc",
@@ -73,6 +74,7 @@ DATA_MODULES = frozenset(
         "trafilatura",
         "warcio",
         "xxhash",
+        "zstandard",
     ]
 )
 

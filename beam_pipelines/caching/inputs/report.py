@@ -1,0 +1,68 @@
+"""The last lines of `cache_tasks --input`: what was cached, what was left out, what to run next."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from absl import logging
+
+from beam_pipelines.caching.inputs.options import InputOptions
+from t5x_style.data.manifest import Manifest
+
+
+def log_result(
+    options: InputOptions,
+    manifests: Sequence[Manifest],
+    results: Mapping[str, Mapping[str, Any]],
+    pending: Collection[str],
+    seconds: float,
+) -> None:
+    """Logs the totals of all units, the speed of those that were done now (`pending`), and the next command."""
+
+    def total(key: str) -> int:
+        return sum(int(result[key]) for result in results.values())
+
+    done = sum(sum(part["tokens"].get("targets", 0) for part in results[name]["splits"].values()) for name in pending)
+    for manifest in manifests:
+        if not manifest.examples:
+            logging.warning("%s: split %s has no example", manifest.task, manifest.split)
+    if total("broken"):
+        first = next(result["first_broken"] for result in results.values() if result["broken"])
+        logging.warning("%d broken records were left out; the first: %s", total("broken"), first)
+    if total("unanswered"):
+        fate = "left out" if options.each_turn else "kept, with nothing to learn for a loss on answers"
+        logging.warning("%d conversations have no answer of an assistant: %s", total("unanswered"), fate)
+    if total("cut"):
+        logging.warning(
+            "%d answers begin within a token (a prompt that ends with a space?): see docs/cache_tasks.md", total("cut")
+        )
+    logging.info(
+        "cached %s: %s, %d tokens, %d of them responses; %d empty, %d broken; %d of %d units in %.1f s, %d tokens/s",
+        posixpath.join(options.output, options.name),
+        ", ".join(f"{manifest.examples} examples for {manifest.split}" for manifest in manifests),
+        sum(manifest.token_count for manifest in manifests),
+        total("responses"),
+        total("empty"),
+        total("broken"),
+        len(pending),
+        len(results),
+        seconds,
+        done / max(seconds, 1e-3),
+    )
+    logging.info("next: %s", next_command(options))
+
+
+def next_command(options: InputOptions) -> str:
+    """The fine-tuning of a folder on this cache; a tokenizer that is a folder is taken for the model's.
+
+    Example: t5x_style train --gin_file=gin/runs/finetune.gin --gin.INIT_FROM="'llama'" ...
+    """
+    values = {"INIT_FROM": options.tokenizer, "CACHE_DIR": options.output, "MODEL_DIR": "MODEL_DIR"}
+    if posixpath.splitext(options.tokenizer)[1]:
+        values["INIT_FROM"] = "FOLDER"
+    if options.name != "data":
+        values["NAME"] = options.name
+    bindings = " ".join(f"--gin.{name}=\"'{value}'\"" for name, value in values.items())
+    return f"t5x_style train --gin_file=gin/runs/finetune.gin {bindings}"

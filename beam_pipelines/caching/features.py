@@ -1,8 +1,11 @@
 """What the manifest says about a Task's features: token ids, numbers, or arrays.
 
-vocabulary, or PassThroughVocabulary in a seqio.Feature    ids       uint16 or uint32, checked against the vocabulary
-seqio.ContinuousFeature, or floats: rank 1                 numbers   a list of int64 or float32
-the same: any other rank, uint8, bool                      array     bytes with dtype and shape
+    seqio.Feature of integers and rank 1               ids       uint16 or uint32, checked against its vocabulary
+    seqio.ContinuousFeature, or floats: rank 1         numbers   a list of int64 or float32
+    the same in uint8; bool; any other rank            array     bytes with dtype and shape
+
+A PassThroughVocabulary in a seqio.Feature therefore holds token ids that were made elsewhere; spans, labels and scores
+are declared as seqio.ContinuousFeature(dtype=tf.int32).
 """
 
 from __future__ import annotations

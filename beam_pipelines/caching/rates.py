@@ -132,8 +132,10 @@ def _own_rate(mixture: seqio.Mixture, name: str) -> float:
     return float(rate(mixture._task_map[name]) if callable(rate) else rate)
 
 
-def _left(mixture: seqio.Mixture, skip: Collection[str]) -> bool:
-    return any(task.name not in skip for task in mixture.tasks)
+def _left(provider: seqio.Task | seqio.Mixture, skip: Collection[str]) -> bool:
+    """Whether anything of a Task or Mixture is left."""
+    tasks = [provider] if isinstance(provider, seqio.Task) else provider.tasks
+    return any(task.name not in skip for task in tasks)
 
 
 def _rate(mixture: seqio.Mixture, task: seqio.Task, skip: Collection[str]) -> float:
@@ -141,9 +143,7 @@ def _rate(mixture: seqio.Mixture, task: seqio.Task, skip: Collection[str]) -> fl
     value = 0.0
     for inner in mixture._sub_mixtures:
         if task in inner.tasks:
-            names = [
-                name for name, each in inner._task_map.items() if isinstance(each, seqio.Task) or _left(each, skip)
-            ]
-            total = sum(_own_rate(inner, name) for name in names if name not in skip)
+            left = [name for name, each in inner._task_map.items() if _left(each, skip)]
+            total = sum(_own_rate(inner, name) for name in left)
             value += mixture._get_submixture_rate(inner) * _rate(inner, task, skip) / total
     return value + (_own_rate(mixture, task.name) if task.name in mixture.rate_per_task_name else 0.0)

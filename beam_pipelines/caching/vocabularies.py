@@ -118,7 +118,7 @@ def _digest(value: Any) -> str:
 def special_id(vocabulary: seqio.Vocabulary, name: str, size: int | None) -> int | None:
     """A special id; None where the vocabulary has none, or one that is not among its ids.
 
-    Of seqio's vocabularies three raise NotImplementedError for bos_id, and WordPiece's EOS is 102 unless told otherwise.
+    Three of seqio's vocabularies raise NotImplementedError for bos_id; WordPiece's EOS is 102 unless told otherwise.
     """
     try:
         value = getattr(vocabulary, name)

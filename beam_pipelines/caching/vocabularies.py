@@ -131,6 +131,8 @@ def special_id(vocabulary: seqio.Vocabulary, name: str, size: int | None) -> int
 
 def vocabulary_size(vocabulary: seqio.Vocabulary) -> int | None:
     """Number of ids, extra ids included; None where nobody knows (a PassThroughVocabulary of size 0)."""
+    if isinstance(vocabulary, seqio.BertWordPieceVocabulary):
+        return wordpiece_files.size_of(vocabulary)
     return int(vocabulary.vocab_size) or None
 
 

@@ -21,6 +21,12 @@ def pieces_of(vocabulary: seqio.BertWordPieceVocabulary) -> list[str]:
     return [line.rstrip("\r") for line in (lines[:-1] if lines[-1] == "" else lines)]
 
 
+def size_of(vocabulary: seqio.BertWordPieceVocabulary) -> int:
+    """Number of pieces: seqio's own size counts a bucket for unknown words, which [UNK] stands for in the ids."""
+    pieces = pieces_of(vocabulary)
+    return len(pieces) if vocabulary._unknown_token in pieces else int(vocabulary.vocab_size)
+
+
 def definition(vocabulary: seqio.BertWordPieceVocabulary) -> dict[str, Any]:
     """Its pieces and all of its options."""
     options = {
@@ -41,6 +47,7 @@ def facts_and_files(vocabulary: seqio.BertWordPieceVocabulary) -> tuple[Vocabula
     if "cls" in roles:
         roles["begin"] = roles["cls"]
     special = {pieces[token]: token for token in roles.values()}
+    pieces += [""] * (size_of(vocabulary) - len(pieces))
     return facts_of_pieces(pieces, special, roles), own_files(vocabulary)
 
 
@@ -90,18 +97,18 @@ def _pipeline(
     """The tokenizers library's file, written by hand so that equal vocabularies give equal bytes in every version."""
     tokens = sorted({found[name]: name for name in special.values()}.items())
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    processor: dict[str, Any] | None = None
-    if "cls" in special and "sep" in special:
-        around = [special["cls"], special["sep"]]
-        piece = [{"SpecialToken": {"id": name, "type_id": 0}} for name in around]
-        single = [piece[0], {"Sequence": {"id": "A", "type_id": 0}}, piece[1]]
-        second = [{"Sequence": {"id": "B", "type_id": 1}}, {"SpecialToken": {"id": around[1], "type_id": 1}}]
-        processor = {
-            "type": "TemplateProcessing",
-            "single": single,
-            "pair": [*single, *second],
-            "special_tokens": {name: {"id": name, "ids": [found[name]], "tokens": [name]} for name in around},
-        }
+    around = "cls" in special and "sep" in special
+    before, behind = ([{"SpecialToken": {"id": role, "type_id": 0}}] if around else [] for role in ("cls", "sep"))
+    last = [{"SpecialToken": {"id": "sep", "type_id": 1}}] if around else []
+    single = [*before, {"Sequence": {"id": "A", "type_id": 0}}, *behind]
+    # All roles stand here, those that no template uses too: another EOS is another vocabulary.
+    roles = {role: {"id": role, "ids": [found[name]], "tokens": [name]} for role, name in sorted(special.items())}
+    processor = {
+        "type": "TemplateProcessing",
+        "single": single,
+        "pair": [*single, {"Sequence": {"id": "B", "type_id": 1}}, *last],
+        "special_tokens": roles,
+    }
     return {
         "version": "1.0",
         "truncation": None,

@@ -252,5 +252,5 @@ def test_an_eos_of_a_vocabulary_without_one(add_task, tmp_path):
     vocabulary = seqio.BertWordPieceVocabulary(write_pieces(tmp_path / "v.txt"), token_out_type=tf.int32)
     steps = [to_targets, flat_wordpiece, seqio.preprocessors.append_eos]
     add_task("small", steps, {"targets": seqio.Feature(vocabulary)}, rows_source(["hello"]))
-    with pytest.raises(UserError, match="BertWordPieceVocabulary has none.*end_of_sequence_id"):
+    with pytest.raises(UserError, match=r"BertWordPieceVocabulary has none.*end_of_sequence_id"):
         run(tmp_path, "small")

@@ -134,7 +134,7 @@ def test_the_end_of_a_cause():
     assert reason(ValueError("cannot read nine")) == "ValueError: cannot read nine"
     assert reason(KeyError("x")) == "KeyError: 'x'"
     assert reason(ValueError()) == "ValueError"
-    text = "in user code:\n\n    File \"a.py\", line 3, in step  *\n        x = y\n\n    NameError: name 'y' is not defined\n"
+    text = "in user code:\n\n    File \"a.py\", line 3, in step  *\n\n    NameError: name 'y' is not defined\n"
     assert reason(NameError(text)) == "NameError: name 'y' is not defined"
     assert reason(ValueError("first line\nthe last line")) == "ValueError: the last line"
     assert len(reason(ValueError("x" * 1000))) < 310

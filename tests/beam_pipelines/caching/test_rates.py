@@ -71,7 +71,7 @@ def test_a_rate_that_cannot_be_computed_is_told_before_anything_is_cached(two_ta
     assert rates(tmp_path / "v") == {"nine": 9.0, "two": 2.0}
     run(tmp_path / "v", "mixed", splits=("validation",))  # train is there from before
     add_mixture("negative", [("nine", -1.0), ("two", 1.0)])
-    with pytest.raises(UserError, match="'nine' is -1.0; correct its rate"):
+    with pytest.raises(UserError, match=r"'nine' is -1.0; correct its rate"):
         plan(tmp_path, "negative")
     add_mixture("zero", [("nine", 0.0), ("two", 0)])
     with pytest.raises(UserError, match="all of its rates are 0"):

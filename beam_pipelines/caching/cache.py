@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,14 +14,14 @@ from absl import logging
 
 from beam_pipelines.caching.code_version import code_version
 from beam_pipelines.caching.dataset import cached_dataset, check_deterministic
-from beam_pipelines.caching.failures import mend, told
+from beam_pipelines.caching.failures import StepFailedError, mend, told
 from beam_pipelines.caching.features import Described, describe_features, has_arrays
 from beam_pipelines.caching.kept_vocabularies import keep
 from beam_pipelines.caching.manifests import build_manifest
 from beam_pipelines.caching.options import DEFAULTS, Options
 from beam_pipelines.caching.rates import cached_stats, check_rates, resolve_mixture
 from beam_pipelines.caching.registry import get_provider, import_modules, own_modules, tasks_of
-from beam_pipelines.caching.steps import StepPlan, plan_steps
+from beam_pipelines.caching.steps import LengthNeededError, StepPlan, plan_steps
 from beam_pipelines.caching.units import JOB_FOLDER, CacheShard, error_path, unit_name
 from beam_pipelines.caching.whole_split import is_across_examples
 from beam_pipelines.files import storage
@@ -38,6 +39,7 @@ from t5x_style.files import fingerprint, read_json, require_writable
 
 # Starting a worker process costs 7 seconds of TensorFlow, in which one process tokenises about this much.
 BYTES_WORTH_A_WORKER = 64 * 2**20
+PROBE_LENGTH = 64  # what steps are given that ask for a length, only to see whether they are random
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +128,7 @@ def _plan_task(task: seqio.Task, wanted: tuple[str, ...], output: str, options: 
         raise UserError(f"Task {task.name!r} has none of the splits {', '.join(wanted)}; it has {', '.join(present)}")
     if len(splits) < len(wanted):
         logging.info("%s: no split %s", task.name, ", ".join(sorted(set(wanted) - set(splits))))
-    steps = plan_steps(task, options)
+    steps = _steps_of(task, options, splits[0])
     if steps.left_out:
         logging.info("%s: not run, since it stands behind the placeholder: %s", task.name, ", ".join(steps.left_out))
     described: Described | None = None
@@ -150,6 +152,18 @@ def _plan_task(task: seqio.Task, wanted: tuple[str, ...], output: str, options: 
         size = sum(int(identity[1] or 0) for identity in inputs)
         plans.append(SplitPlan(task.name, split, code, steps, described, units, size))
     return plans
+
+
+def _steps_of(task: seqio.Task, options: Options, split: str) -> StepPlan:
+    """The plan of a Task's steps; one that asks for a length is not told to be given one if it is random as well."""
+    try:
+        return plan_steps(task, options)
+    except LengthNeededError:
+        lengths = tuple((name, PROBE_LENGTH) for name in task.output_features)
+        with contextlib.suppress(LengthNeededError, StepFailedError):
+            probe = plan_steps(task, dataclasses.replace(options, sequence_length=lengths))
+            check_deterministic(task, probe, split, len(task.source.list_shards(split)))
+        raise
 
 
 def _units_of(

@@ -35,9 +35,13 @@ def reason(error: BaseException) -> str:
     return line if len(line) <= _LONGEST else f"...{line[-_LONGEST:]}"
 
 
+class StepFailedError(UserError):
+    """Other people's code raised an exception."""
+
+
 @contextlib.contextmanager
 def told(where: str | Callable[[], str], remedy: str) -> Iterator[None]:
-    """Whatever the block raises becomes a UserError "`where` (cause); `remedy`"; UserErrors stay.
+    """Whatever the block raises becomes a StepFailedError "`where` (cause); `remedy`"; UserErrors stay.
 
     Args:
       where: what the message begins with, or what finds it out once there is something to tell.
@@ -52,7 +56,7 @@ def told(where: str | Callable[[], str], remedy: str) -> Iterator[None]:
         raise
     except Exception as error:
         place = where if isinstance(where, str) else where()
-        raise UserError(f"{place} ({reason(error)}); {remedy}") from error
+        raise StepFailedError(f"{place} ({reason(error)}); {remedy}") from error
 
 
 def mend(task: str) -> str:

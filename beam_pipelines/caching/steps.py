@@ -113,7 +113,15 @@ def _is_loaders(step: Callable[..., Any]) -> bool:
     return _adds_eos(step) or (unwrapped(step) is TRIM and "sequence_length" not in bound(step))
 
 
-def refuse(task: seqio.Task, step: Callable[..., Any], reason: str) -> UserError:
+class RandomStepError(UserError):
+    """A late step draws at random."""
+
+
+class LengthNeededError(UserError):
+    """A late step asks for the sequence length, and the command gives none."""
+
+
+def refuse(task: seqio.Task, step: Callable[..., Any], reason: str) -> RandomStepError:
     """The error for a step that cannot be cached; its advice can be followed as it stands."""
     name = step_name(step)
     instead = next((text for word, text in INSTEAD if word in name), "an objective of the loader")
@@ -126,7 +134,7 @@ def refuse(task: seqio.Task, step: Callable[..., Any], reason: str) -> UserError
     if not asks_for_length(step):  # seqio forbids those before the placeholder
         fixed = "put it before the placeholder" if placeholder else "put CacheDatasetPlaceholder() behind it"
         advice += f", or {fixed}, where it is drawn once"
-    return UserError(
+    return RandomStepError(
         f"Task {task.name!r}: step {name!r} {place} {reason}, so one cached copy cannot stand for it; {advice}"
     )
 
@@ -138,7 +146,7 @@ def asks_for_length(step: Callable[..., Any]) -> bool:
     return "sequence_length" in inspect.signature(step).parameters
 
 
-def _refuse_length(task: seqio.Task, step: Callable[..., Any]) -> UserError:
+def _refuse_length(task: seqio.Task, step: Callable[..., Any]) -> LengthNeededError:
     name = step_name(step)
     lengths = ",".join(f"{feature}=512" for feature in task.output_features)
     instead = next((text for word, text in INSTEAD if word in name), "an objective of the loader")
@@ -147,7 +155,7 @@ def _refuse_length(task: seqio.Task, step: Callable[..., Any]) -> UserError:
         if task.supports_caching
         else f"put CacheDatasetPlaceholder() before it, pass --stop_at_placeholder and use {instead}"
     )
-    return UserError(
+    return LengthNeededError(
         f"Task {task.name!r}: step {name!r} depends on the sequence length of the run; "
         f"pass --sequence_length {lengths} (your lengths) to cache it for one length, or {leave}"
     )

@@ -29,10 +29,23 @@ def parse_arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]
     parser.add_argument("--output", required=True, help="cache folder")
     parser.add_argument("--splits", default="", help="comma list; default: all splits of each Task")
     parser.add_argument("--data_dir", help="sets T5X_STYLE_DATA_DIR before the modules are imported")
+    _add_task_options(parser)
     add_input_arguments(parser)
     add_arguments(parser)
     own, beam_options = split_arguments(parser, argv)
     return parser.parse_args(own), beam_options
+
+
+def _add_task_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--skip", action="append", default=[], help="Task of a Mixture to leave out; may be repeated")
+    parser.add_argument(
+        "--stop_at_placeholder",
+        action="store_true",
+        help="leave out what stands behind CacheDatasetPlaceholder, for an objective of the loader to do",
+    )
+    parser.add_argument(
+        "--sequence_length", default="", help="such as inputs=512,targets=114: for steps that depend on it"
+    )
 
 
 def run(argv: Sequence[str]) -> None:
@@ -40,22 +53,26 @@ def run(argv: Sequence[str]) -> None:
     arguments, beam_options = parse_arguments(argv)
     if "://" in arguments.output:
         raise UserError(f"--output {arguments.output}: ArrayRecord shards are written to a local or mounted folder")
-    if (options := input_options(arguments)) is not None:
+    if (inputs := input_options(arguments)) is not None:
         from beam_pipelines.caching.inputs import cache_inputs
 
-        cache_inputs.run(options, arguments.runner, arguments.workers, beam_options)
+        cache_inputs.run(inputs, arguments.runner, arguments.workers, beam_options)
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     started = time.monotonic()
     # TensorFlow and seqio take seconds: not before the command line is known to be right.
     from beam_pipelines.caching.cache import cache, choose_workers, make_plan
+    from beam_pipelines.caching.options import Options, parse_lengths
 
+    options = Options(arguments.stop_at_placeholder, parse_lengths(arguments.sequence_length))
     plan = make_plan(
         arguments.task,
         modules=tuple(arguments.module),
         output=os.path.abspath(arguments.output),
         splits=tuple(filter(None, arguments.splits.split(","))),
         data_dir=None if arguments.data_dir is None else os.path.abspath(os.path.expanduser(arguments.data_dir)),
+        options=options,
+        skip=tuple(arguments.skip),
     )
     workers = choose_workers(plan, arguments.workers, arguments.runner)
     with contextlib.ExitStack() as stack:
@@ -63,7 +80,7 @@ def run(argv: Sequence[str]) -> None:
         runner = stack.enter_context(Runner(arguments.runner, workers, beam_options))
         manifests = cache(plan, runner)
     examples = sum(manifest.examples for manifest in manifests)
-    tokens = sum(sum(manifest.tokens.values()) for manifest in manifests)
+    tokens = sum(manifest.token_count for manifest in manifests)
     logging.info(
         "cached %d Tasks: %d splits, %d examples, %d tokens, %.1f s",
         len({manifest.task for manifest in manifests}),

@@ -4,7 +4,12 @@ import re
 import zlib
 
 # These import TensorFlow and seqio when they run (tests/lazy.py), 7 seconds a process: all of them run in one.
-TENSORFLOW = ("tests/evaluation/", "tests/tasks/", "tests/beam_pipelines/test_cache_tasks.py")
+TENSORFLOW = (
+    "tests/evaluation/",
+    "tests/tasks/",
+    "tests/beam_pipelines/test_cache_tasks.py",
+    "tests/beam_pipelines/caching/",
+)
 # An address, a time in seconds, bytes that gzip wrote: flags, then four of the time.
 _BYTE = r"(?:\\x[0-9a-f]{2}|[^\\\]])"
 _UNSTABLE = re.compile(

@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import seqio
 import tensorflow as tf
 from absl import logging
 
 from beam_pipelines.caching.code_version import code_version
-from beam_pipelines.caching.dataset import check_deterministic
+from beam_pipelines.caching.dataset import cached_dataset, check_deterministic
+from beam_pipelines.caching.failures import StepFailedError, mend, told
+from beam_pipelines.caching.features import Described, describe_features, has_arrays
+from beam_pipelines.caching.kept_vocabularies import keep
 from beam_pipelines.caching.manifests import build_manifest
-from beam_pipelines.caching.registry import get_provider, import_modules, own_modules, resolve_mixture, tasks_of
-from beam_pipelines.caching.steps import StepPlan, plan_steps
+from beam_pipelines.caching.options import DEFAULTS, Options
+from beam_pipelines.caching.rates import cached_stats, check_rates, resolve_mixture
+from beam_pipelines.caching.registry import get_provider, import_modules, own_modules, tasks_of
+from beam_pipelines.caching.steps import LengthNeededError, StepPlan, plan_steps
 from beam_pipelines.caching.units import JOB_FOLDER, CacheShard, error_path, unit_name
-from beam_pipelines.caching.vocabularies import describe_features
+from beam_pipelines.caching.whole_split import is_across_examples
 from beam_pipelines.files import storage
 from beam_pipelines.jobs.run_job import Job, run_job
 from beam_pipelines.jobs.runners import LOCAL, Runner
 from beam_pipelines.jobs.unit import Unit
 from t5x_style.data.manifest import (
     MANIFEST_FILE,
-    Feature,
     Manifest,
-    Mixture,
-    VocabularyInfo,
     write_manifest,
     write_mixture,
 )
@@ -35,6 +39,7 @@ from t5x_style.files import fingerprint, read_json, require_writable
 
 # Starting a worker process costs 7 seconds of TensorFlow, in which one process tokenises about this much.
 BYTES_WORTH_A_WORKER = 64 * 2**20
+PROBE_LENGTH = 64  # what steps are given that ask for a length, only to see whether they are random
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +50,7 @@ class SplitPlan:
     split: str
     code: str
     steps: StepPlan
-    features: dict[str, Feature]
-    vocabularies: dict[str, VocabularyInfo]
+    described: Described
     units: tuple[Unit, ...]
     input_bytes: int
 
@@ -59,7 +63,9 @@ class CachePlan:
     modules: tuple[str, ...]
     data_dir: str | None
     splits: tuple[SplitPlan, ...]
-    mixtures: tuple[Mixture, ...]
+    mixtures: tuple[seqio.Mixture, ...]
+    options: Options = DEFAULTS
+    skip: tuple[str, ...] = ()
 
     @property
     def units(self) -> list[Unit]:
@@ -73,6 +79,8 @@ def make_plan(
     output: str = "",
     splits: tuple[str, ...] = (),
     data_dir: str | None = None,
+    options: Options = DEFAULTS,
+    skip: tuple[str, ...] = (),
 ) -> CachePlan:
     """Finds the Tasks, checks them, and plans their units; writes nothing but the output folder.
 
@@ -82,6 +90,8 @@ def make_plan(
       output: cache folder.
       splits: wanted; empty: all of each Task. A Task is cached in those it has.
       data_dir: value for T5X_STYLE_DATA_DIR, or None.
+      options: how late steps are treated.
+      skip: Tasks of the Mixtures to leave out.
 
     Raises:
       UserError: an unknown name, a Task that cannot be cached, no such split, another cache in the folder.
@@ -90,44 +100,85 @@ def make_plan(
     modules = modules or tuple(own_modules())
     import_modules(modules, data_dir)
     providers = [get_provider(name) for name in dict.fromkeys(names)]
-    mixtures = tuple(resolve_mixture(each) for each in providers if isinstance(each, seqio.Mixture))
     plans: list[SplitPlan] = []
-    for task in tasks_of(providers):
-        plans += _plan_task(task, splits, output)
-    return CachePlan(output, modules, data_dir, tuple(plans), mixtures)
+    for task in tasks_of(providers, skip):
+        with told(f"Task {task.name!r}: it cannot be planned", mend(task.name)):
+            plans += _plan_task(task, splits, output, options)
+    if options.sequence_length and not any(plan.steps.lengths for plan in plans):
+        logging.warning("--sequence_length: no Task has a step behind its placeholder that asks for it")
+    mixtures = tuple(each for each in providers if isinstance(each, seqio.Mixture))
+    for mixture in mixtures:
+        check_rates(mixture, _stats_to_come(plans, output), skip)
+    return CachePlan(output, modules, data_dir, tuple(plans), mixtures, options, skip)
 
 
-def _plan_task(task: seqio.Task, wanted: tuple[str, ...], output: str) -> list[SplitPlan]:
+def _stats_to_come(plans: Sequence[SplitPlan], output: str) -> dict[str, dict[str, dict[str, int]]]:
+    """Made-up counts for every split that is planned or cached already."""
+    stats: dict[str, dict[str, dict[str, int]]] = {}
+    for plan in plans:
+        made_up = {"examples": 1, **{f"{name}_tokens": 1 for name in plan.described.features}}
+        stats.setdefault(plan.task, cached_stats(output, plan.task))[plan.split] = made_up
+    return stats
+
+
+def _plan_task(task: seqio.Task, wanted: tuple[str, ...], output: str, options: Options) -> list[SplitPlan]:
     present = list(task.splits)
     splits = [split for split in (wanted or present) if split in present]
     if not splits:
         raise UserError(f"Task {task.name!r} has none of the splits {', '.join(wanted)}; it has {', '.join(present)}")
     if len(splits) < len(wanted):
         logging.info("%s: no split %s", task.name, ", ".join(sorted(set(wanted) - set(splits))))
-    steps = plan_steps(task)
-    features, vocabularies = describe_features(task)
-    described = {name: dataclasses.asdict(feature) for name, feature in features.items()}
-    code = code_version(task, steps, described)
+    steps = _steps_of(task, options, splits[0])
+    if steps.left_out:
+        logging.info("%s: not run, since it stands behind the placeholder: %s", task.name, ", ".join(steps.left_out))
+    described: Described | None = None
     plans = []
-    for position, split in enumerate(splits):
+    for split in splits:
         shards = list(task.source.list_shards(split))
         if not shards:
             raise UserError(f"Task {task.name!r} split {split!r}: its source lists no shard; check its files")
-        if position == 0:
+        if described is None:
             check_deterministic(task, steps, split, len(shards))
+            specs = cached_dataset(task, steps, split, 0, len(shards)).element_spec if has_arrays(task) else None
+            described = describe_features(task, specs)
+        whole = is_across_examples(task, steps, split, len(shards))
+        if whole:
+            logging.info("%s %s: a step goes across examples: one shard of the whole split", task.name, split)
+        as_json = {name: dataclasses.asdict(feature) for name, feature in described.features.items()}
+        code = code_version(task, steps, as_json, whole)
         _check_same_code(output, task.name, split, code)
         inputs = [_shard_identity(task, split, shard) for shard in shards]
-        units = tuple(
-            Unit(
-                unit_name(task.name, split, index, len(shards)),
-                fingerprint([task.name, split, index, len(shards), code, inputs[index]]),
-                {"task": task.name, "split": split, "index": index, "count": len(shards), "shard": str(shard)},
-            )
-            for index, shard in enumerate(shards)
-        )
+        units = _units_of(task, split, code, shards, inputs, whole)
         size = sum(int(identity[1] or 0) for identity in inputs)
-        plans.append(SplitPlan(task.name, split, code, steps, features, vocabularies, units, size))
+        plans.append(SplitPlan(task.name, split, code, steps, described, units, size))
     return plans
+
+
+def _steps_of(task: seqio.Task, options: Options, split: str) -> StepPlan:
+    """The plan of a Task's steps; one that asks for a length is not told to be given one if it is random as well."""
+    try:
+        return plan_steps(task, options)
+    except LengthNeededError:
+        lengths = tuple((name, PROBE_LENGTH) for name in task.output_features)
+        with contextlib.suppress(LengthNeededError, StepFailedError):
+            probe = plan_steps(task, dataclasses.replace(options, sequence_length=lengths))
+            check_deterministic(task, probe, split, len(task.source.list_shards(split)))
+        raise
+
+
+def _units_of(
+    task: seqio.Task, split: str, code: str, shards: Sequence[str], inputs: Sequence[Any], whole: bool
+) -> tuple[Unit, ...]:
+    """A unit for each source shard; for the whole split one."""
+    count = 1 if whole else len(shards)
+    units = []
+    for index in range(count):
+        depends_on = list(inputs) if whole else inputs[index]
+        shard = f"all {len(shards)} of them" if whole else str(shards[index])
+        own = {"task": task.name, "split": split, "index": index, "count": count, "shards": len(shards), "shard": shard}
+        identity = fingerprint([task.name, split, index, count, code, depends_on])
+        units.append(Unit(unit_name(task.name, split, index, count), identity, own))
+    return tuple(units)
 
 
 def _shard_identity(task: seqio.Task, split: str, shard: str) -> tuple[str, int | None, int | None]:
@@ -142,7 +193,7 @@ def _check_same_code(output: str, task: str, split: str, code: str) -> None:
     path = Path(output) / task / split / MANIFEST_FILE
     if path.exists() and read_json(path).get("code") != code:
         raise UserError(
-            f"{path.parent} holds a cache of {task!r} made by other code, features or vocabulary; "
+            f"{path.parent} holds a cache of {task!r} made by other code, features, vocabulary or options; "
             f"delete it or pass another --output"
         )
 
@@ -172,7 +223,7 @@ def cache(plan: CachePlan, runner: Runner) -> list[Manifest]:
     for unit in units:
         storage.delete(error_path(plan.output, unit.name))
     _drop_stale_manifests(plan, job_folder)
-    function = CacheShard(plan.output, plan.modules, plan.data_dir)
+    function = CacheShard(plan.output, plan.modules, plan.data_dir, plan.options)
     job = Job("cache tasks", job_folder, units, {"tasks": sorted({s.task for s in plan.splits})}, function)
     try:
         results = run_job(runner, job)
@@ -186,8 +237,8 @@ def cache(plan: CachePlan, runner: Runner) -> list[Manifest]:
             split.task,
             split.split,
             split.code,
-            split.features,
-            split.vocabularies,
+            split.described.features,
+            split.described.infos,
             split.steps.append_eos,
             split.steps.trim,
             [results[unit.name] for unit in split.units],
@@ -195,12 +246,16 @@ def cache(plan: CachePlan, runner: Runner) -> list[Manifest]:
         for split in plan.splits
     ]
     _check_not_empty(manifests)
+    for split, manifest in zip(plan.splits, manifests):
+        keep(plan.output, {name: split.described.vocabularies[name] for name in manifest.vocabularies})
     for manifest in manifests:
         folder = Path(plan.output) / manifest.task / manifest.split
         _remove_stale_shards(folder, manifest)
         write_manifest(folder, manifest)
     for mixture in plan.mixtures:
-        write_mixture(Path(plan.output) / mixture.mixture, mixture)
+        stats = {task.name: cached_stats(plan.output, task.name) for task in mixture.tasks}
+        resolved = resolve_mixture(mixture, stats, plan.skip)
+        write_mixture(Path(plan.output) / resolved.mixture, resolved)
     return manifests
 
 

@@ -6,11 +6,14 @@ import functools
 import hashlib
 import inspect
 import re
+from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 import seqio
 
 from beam_pipelines.caching.steps import StepPlan, step_name
+from beam_pipelines.caching.vocabularies import vocabulary_fingerprint
 from t5x_style.files import fingerprint
 
 ADDRESS = re.compile(r" at 0x[0-9a-f]+")
@@ -39,13 +42,36 @@ def describe_callable(value: Any, depth: int = 3) -> Any:
             except ValueError:  # not filled yet
                 cells.append(None)
         return {"function": f"{value.__module__}.{value.__qualname__}", "source": _source_hash(value), "closure": cells}
+    if isinstance(value, seqio.Vocabulary):
+        fast = getattr(value, "_use_fast_tokenizer", False)
+        return {"vocabulary": vocabulary_fingerprint(value) or str(value), "fast": fast}
+    if isinstance(value, seqio.Feature):
+        return {field.name: describe_callable(getattr(value, field.name), depth) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return [[repr(key), describe_callable(each, depth)] for key, each in value.items()]
+    if isinstance(value, (list, tuple)):
+        return [describe_callable(each, depth) for each in value]
     if callable(value) and not inspect.isclass(value) and not isinstance(value, type):
         return {"callable": ADDRESS.sub("", repr(value)), "source": _source_hash(type(value))}
     return ADDRESS.sub("", repr(value))
 
 
-def code_version(task: seqio.Task, plan: StepPlan, features: dict[str, Any]) -> str:
-    """32 hex characters over the steps that are run, the source's description and the features."""
+def code_version(task: seqio.Task, plan: StepPlan, features: dict[str, Any], whole: bool = False) -> str:
+    """32 hex characters over the steps that are run, the source's description and the features.
+
+    Behind them stands what the command changed of the Task, for people to read, such as
+    "0f...c3, without span_corruption" or "0f...c3, sequence_length inputs=512 targets=114".
+
+    Args:
+      whole: the split is made as one, since a late step goes across examples.
+    """
     steps = [[step_name(step), describe_callable(step)] for step in (*plan.early, *plan.later)]
     source = {key: describe_callable(value) for key, value in sorted(vars(task.source).items()) if callable(value)}
-    return fingerprint([steps, type(task.source).__qualname__, source, sorted(features.items())])
+    used = {name: describe_callable(feature.vocabulary) for name, feature in task.output_features.items()}
+    described = [steps, type(task.source).__qualname__, source, sorted(features.items()), sorted(used.items()), whole]
+    parts = [fingerprint(described)]
+    if plan.left_out:
+        parts.append(f"without {' '.join(plan.left_out)}")
+    if plan.lengths:
+        parts.append("sequence_length " + " ".join(f"{name}={length}" for name, length in sorted(plan.lengths.items())))
+    return ", ".join(parts)

@@ -45,14 +45,16 @@ def build_manifest(
         Shard(shard_name(index, len(results)), result["examples"], dict(result["tokens"]), result["bytes"])
         for index, result in enumerate(results)
     )
+    kept = {name: feature for name, feature in features.items() if name in present or not present}
+    used = {feature.vocabulary for feature in kept.values()}
     return Manifest(
         task=task,
         split=split,
         code=code,
-        features={name: feature for name, feature in features.items() if name in present or not present},
-        vocabularies=dict(vocabularies),
-        append_eos=append_eos,
-        trim=dict(trim),
+        features=kept,
+        vocabularies={fingerprint: info for fingerprint, info in vocabularies.items() if fingerprint in used},
+        append_eos=tuple(name for name in append_eos if name in kept),
+        trim={name: length for name, length in trim.items() if name in kept},
         shards=shards,
         examples=sum(shard.examples for shard in shards),
         tokens={name: sum(shard.tokens.get(name, 0) for shard in shards) for name in features},

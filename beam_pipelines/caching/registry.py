@@ -10,8 +10,9 @@ import sys
 from collections.abc import Sequence
 
 import seqio
+from absl import logging
 
-from t5x_style.data.manifest import Mixture
+from beam_pipelines.caching.failures import reason, told
 from t5x_style.errors import UserError
 
 DATA_DIR_VARIABLE = "T5X_STYLE_DATA_DIR"
@@ -44,8 +45,9 @@ def import_modules(modules: Sequence[str], data_dir: str | None) -> None:
         except UserError:
             raise
         except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            raise UserError(f"--module {module}: cannot be imported ({reason}); give a dotted module name") from error
+            raise UserError(
+                f"--module {module}: cannot be imported ({reason(error)}); give a dotted module name"
+            ) from error
 
 
 def get_provider(name: str) -> seqio.Task | seqio.Mixture:
@@ -54,26 +56,40 @@ def get_provider(name: str) -> seqio.Task | seqio.Mixture:
     Raises:
       UserError: there is none; the message lists names like it.
     """
-    if name in seqio.MixtureRegistry.names():
-        return seqio.MixtureRegistry.get(name)
-    if name in seqio.TaskRegistry.names():
-        return seqio.TaskRegistry.get(name)
+    with told(f"{name!r}: seqio does not give it", "mend the module that registers it"):
+        if name in seqio.MixtureRegistry.names():
+            return seqio.MixtureRegistry.get(name)
+        if name in seqio.TaskRegistry.names():
+            return seqio.TaskRegistry.get(name)
     known = sorted({*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()})
     near = difflib.get_close_matches(name, known, n=5, cutoff=0.4) or known[:5]
     found = f"known names like it: {', '.join(near)}" if near else "no Task is registered"
     raise UserError(f"no Task or Mixture is called {name!r}; {found}; --module names the module that registers it")
 
 
-def tasks_of(providers: Sequence[seqio.Task | seqio.Mixture]) -> list[seqio.Task]:
+def tasks_of(providers: Sequence[seqio.Task | seqio.Mixture], skip: Sequence[str] = ()) -> list[seqio.Task]:
     """Every Task once: those named, and those of the Mixtures, in that order.
 
+    Args:
+      skip: names of Tasks to leave out.
+
     Raises:
-      UserError: a Task class that replaces seqio's own way from source to examples.
+      UserError: a Task class that replaces seqio's own way from source to examples; a name to leave out that is no
+        Task here; nothing is left.
     """
     found: dict[str, seqio.Task] = {}
     for provider in providers:
         for task in [provider] if isinstance(provider, seqio.Task) else provider.tasks:
             found[task.name] = task
+    for name in skip:
+        if name not in found:
+            near = difflib.get_close_matches(name, found, n=5, cutoff=0.4) or sorted(found)[:5]
+            raise UserError(f"--skip {name}: no Task of this command; there are {', '.join(near)}")
+    found = {name: task for name, task in found.items() if name not in skip}
+    if not found:
+        raise UserError("--skip leaves no Task to cache")
+    if skip:
+        logging.info("left out: %s", ", ".join(dict.fromkeys(skip)))
     for task in found.values():
         for method in ("get_dataset", "preprocess_precache", "preprocess_postcache"):
             if getattr(type(task), method) is not getattr(seqio.Task, method):
@@ -82,28 +98,3 @@ def tasks_of(providers: Sequence[seqio.Task | seqio.Mixture]) -> list[seqio.Task
                     "those of its source and preprocessors; put that work into a preprocessor"
                 )
     return list(found.values())
-
-
-def resolve_mixture(mixture: seqio.Mixture) -> Mixture:
-    """mixture.json's content: the rate of every Task by seqio's own rate functions, sub-mixtures resolved.
-
-    Raises:
-      UserError: a rate function fails or gives no number >= 0.
-    """
-    rates = {}
-    for task in mixture.tasks:
-        try:
-            rate = float(mixture.get_rate(task))
-        except UserError:
-            raise
-        except Exception as error:
-            raise UserError(
-                f"Mixture {mixture.name!r}: the rate of {task.name!r} cannot be computed "
-                f"({type(error).__name__}: {error}); give it as a number"
-            ) from error
-        if not 0 <= rate < float("inf"):
-            raise UserError(f"Mixture {mixture.name!r}: the rate of {task.name!r} is {rate}; it must be 0 or above")
-        rates[task.name] = rate
-    if not sum(rates.values()):
-        raise UserError(f"Mixture {mixture.name!r}: all of its rates are 0")
-    return Mixture(mixture.name, "examples", rates)

@@ -1,9 +1,13 @@
-"""One unit of cache_tasks: a source shard of one split of one Task becomes one ArrayRecord shard."""
+"""One unit of cache_tasks: a source shard of one split of one Task becomes one ArrayRecord shard.
+
+Where a late step goes across examples, the unit is the whole split (whole_split.py).
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Mapping
+import itertools
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +15,13 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from beam_pipelines.caching.dataset import cached_dataset
+from beam_pipelines.caching.checks import check_example
+from beam_pipelines.caching.dataset import cached_dataset, failing_step
+from beam_pipelines.caching.failures import mend, reason, told
+from beam_pipelines.caching.features import Described, describe_features
+from beam_pipelines.caching.options import DEFAULTS, Options
 from beam_pipelines.caching.registry import get_provider, import_modules
 from beam_pipelines.caching.steps import plan_steps
-from beam_pipelines.caching.vocabularies import describe_features
 from beam_pipelines.files import storage
 from beam_pipelines.jobs.unit import Unit, file_name, write_result
 from t5x_style.data.manifest import LengthHistogram
@@ -35,13 +42,20 @@ def error_path(output: str, name: str) -> str:
 
 
 def _plain(value: np.ndarray) -> np.ndarray:
-    return value.astype(np.float32) if value.dtype.kind not in "iub" else value
+    """bfloat16, which is no type of numpy's own, as float32, which holds all of its values."""
+    return value if value.dtype.kind in "iubf" else value.astype(np.float32)
 
 
-def _examples(dataset: tf.data.Dataset, where: str) -> Generator[Mapping[str, np.ndarray], None, None]:
+def _examples(
+    dataset: tf.data.Dataset, where: str, described: Described, failing: Callable[[], str], remedy: str
+) -> Generator[Mapping[str, np.ndarray], None, None]:
+    """The examples of a shard, checked.
+
+    Args:
+      where: begins messages. failing: says which step fails, once one does. remedy: ends messages.
+    """
     iterator = dataset.as_numpy_iterator()
-    index = 0
-    while True:
+    for index in itertools.count():
         try:
             example = next(iterator)
         except StopIteration:
@@ -49,22 +63,10 @@ def _examples(dataset: tf.data.Dataset, where: str) -> Generator[Mapping[str, np
         except UserError:
             raise
         except Exception as error:
-            reason = _reason(error)
-            raise UserError(
-                f"{where}, example {index}: the Task fails on it ({reason}); mend its preprocessors"
-            ) from error
-        yield {name: _plain(np.asarray(value)) for name, value in example.items()}
-        index += 1
-
-
-def _reason(error: Exception) -> str:
-    """What a person needs of a TensorFlow error: its first line, or the Python exception inside."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    inner = [
-        line for line in lines if line.split(":")[0].endswith(("Error", "Exception")) and " " not in line.split(":")[0]
-    ]
-    line = (inner or lines or [type(error).__name__])[0]
-    return line.split("[[", 1)[0].strip()[:300]
+            raise UserError(f"{where}, example {index}: {failing()} ({reason(error)}); {remedy}") from error
+        plain = {name: _plain(np.asarray(value)) for name, value in example.items()}
+        check_example(f"{where}, example {index}", plain, described)
+        yield plain
 
 
 @dataclass(frozen=True)
@@ -75,11 +77,13 @@ class CacheShard:
       output: the cache folder.
       modules: what a worker imports to know the Tasks.
       data_dir: T5X_STYLE_DATA_DIR of the workers, or None.
+      options: of the command.
     """
 
     output: str
     modules: tuple[str, ...]
     data_dir: str | None
+    options: Options = DEFAULTS
 
     def __call__(self, unit: Unit) -> None:
         try:
@@ -94,15 +98,23 @@ class CacheShard:
         task = get_provider(task_name)
         assert isinstance(task, seqio.Task)
         where = f"Task {task_name!r} split {split!r} shard {index} of {count} ({unit.arguments['shard']})"
-        shards = len(task.source.list_shards(split))
-        if shards != count:
+        with told(f"Task {task_name!r} split {split!r}: its shards cannot be listed", mend(task_name)):
+            shards = len(task.source.list_shards(split))
+        if shards != unit.arguments["shards"]:
             raise UserError(
                 f"{where}: the source has {shards} shards now; its files changed, run the same command again"
             )
-        dataset = cached_dataset(task, plan_steps(task), split, index, count)
+        plan = plan_steps(task, self.options)
+        with told(where, mend(task_name)):
+            dataset = cached_dataset(task, plan, split, index, count)
+            described = describe_features(task, dataset.element_spec)
         path = Path(self.output) / task_name / split / shard_name(index, count)
-        with contextlib.closing(_examples(dataset, where)) as examples:
-            shard, lengths = write_shard(path, examples, describe_features(task)[0])
+
+        def failing() -> str:
+            return failing_step(task, plan, split, index, count)
+
+        with contextlib.closing(_examples(dataset, where, described, failing, mend(task_name))) as examples:
+            shard, lengths = write_shard(path, examples, described.features)
         result = {
             "examples": shard.examples,
             "bytes": shard.bytes,

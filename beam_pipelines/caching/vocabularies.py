@@ -1,85 +1,147 @@
-"""What the manifest says about a Task's features and vocabularies."""
+"""What a vocabulary is: its fingerprint, its size and its special ids.
+
+A fingerprint hashes the file or the whole definition of a vocabulary, never its class and size: one that is changed in
+place is another one.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import inspect
+import json
+from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
 import seqio
 import tensorflow as tf
 
-from t5x_style.data.examples import id_storage
-from t5x_style.data.manifest import Feature, VocabularyInfo
+from beam_pipelines.caching import sentencepiece_files, wordpiece_files
+from t5x_style.data.manifest import VocabularyInfo
 from t5x_style.errors import UserError
 
-INTEGER_TYPES = (tf.int8, tf.int16, tf.int32, tf.int64, tf.uint8, tf.uint16, tf.bool)
-FLOAT_TYPES = (tf.float16, tf.bfloat16, tf.float32, tf.float64)
+SPECIAL = ("pad_id", "eos_id", "bos_id", "unk_id")
 
 
 def vocabulary_fingerprint(vocabulary: seqio.Vocabulary) -> str | None:
-    """Identity of a vocabulary: SHA-256 of a SentencePiece model's bytes; None for pass-through ids.
+    """Identity of a vocabulary; None for pass-through ids without an EOS, of which nothing is known.
 
-    Extra ids make another vocabulary of the same file and are appended to the hash.
+    SentencePiece: SHA-256 of the model's bytes, with "+100" behind it for 100 extra ids. WordPiece: SHA-256 of the
+    tokenizer.json that the cache keeps. Others: SHA-256 of their whole definition.
 
     Raises:
-      UserError: the model file cannot be read.
+      UserError: its file cannot be read, or a class of one's own that cannot be described.
     """
-    if isinstance(vocabulary, seqio.PassThroughVocabulary):
+    if isinstance(vocabulary, seqio.PassThroughVocabulary) and vocabulary.eos_id is None:
         return None
-    extra = f"+{vocabulary.extra_ids}" if vocabulary.extra_ids else ""
-    path = getattr(vocabulary, "sentencepiece_model_file", None)
-    if path is None:
-        name = f"{type(vocabulary).__module__}.{type(vocabulary).__qualname__}/{vocabulary.vocab_size}"
-        return hashlib.sha256(name.encode()).hexdigest() + extra
+    if isinstance(vocabulary, seqio.SentencePieceVocabulary):
+        return sentencepiece_files.fingerprint(vocabulary)
+    if isinstance(vocabulary, seqio.BertWordPieceVocabulary):
+        kept = wordpiece_files.own_files(vocabulary)
+        if kept:
+            return hashlib.sha256(kept[wordpiece_files.PIPELINE]).hexdigest()
+    return _digest(definition(vocabulary))
+
+
+def definition(vocabulary: seqio.Vocabulary) -> Any:
+    """All that decides which id stands for what, as JSON."""
+    kind = f"{type(vocabulary).__module__}.{type(vocabulary).__qualname__}"
+    if isinstance(vocabulary, seqio.BertWordPieceVocabulary):
+        return [kind, wordpiece_files.definition(vocabulary)]
+    known: dict[str, Any] = {"extra_ids": vocabulary.extra_ids}
+    if type(vocabulary) is seqio.ByteVocabulary or type(vocabulary) is seqio.vocabularies.FullCodepointVocabulary:
+        return [kind, {**known, "eos": vocabulary.eos_id}]
+    if type(vocabulary) is seqio.vocabularies.PartialCodepointVocabulary:
+        return [kind, {**known, "codepoints": sorted(vocabulary._id_to_codepoint.items())}]
+    if type(vocabulary) is seqio.vocabularies.UnigramVocabulary:
+        return [kind, {**known, "unigrams": vocabulary._unigram_by_id, "split": vocabulary._split_on_space}]
+    if isinstance(vocabulary, seqio.PassThroughVocabulary):
+        return [kind, {**known, "size": vocabulary.size, "eos": vocabulary.eos_id}]
+    return [kind, {**known, "size": int(vocabulary.vocab_size), **_own_definition(vocabulary)}]
+
+
+def _own_definition(vocabulary: seqio.Vocabulary) -> dict[str, Any]:
+    """Of a class of one's own: its source, its attributes, the files they name; where those say little, every text."""
+    found: dict[str, Any] = {}
+    opaque = False
+    for name, value in sorted(vars(vocabulary).items()):
+        described = _described(value)
+        opaque |= described is None and value is not None
+        found[name] = described
     try:
-        with tf.io.gfile.GFile(path, "rb") as file:
-            return hashlib.sha256(file.read()).hexdigest() + extra
-    except tf.errors.OpError as error:
-        raise UserError(f"{path}: no tokenizer can be read here; train one or correct the Task's path") from error
+        found["source"] = inspect.getsource(type(vocabulary))
+    except (OSError, TypeError):
+        opaque = True
+    if opaque:
+        found["texts"] = _all_texts(vocabulary)
+    return found
+
+
+def _all_texts(vocabulary: seqio.Vocabulary) -> list[str]:
+    try:
+        return [str(vocabulary.decode([token])) for token in range(int(vocabulary.vocab_size))]
+    except Exception as error:
+        raise UserError(
+            f"vocabulary {type(vocabulary).__qualname__}: it cannot be told from another one "
+            f"({type(error).__name__}: {error}); keep its definition in plain attributes, or a path to its file"
+        ) from error
+
+
+def _described(value: Any) -> Any:
+    """A plain value or the content of a file as JSON; None for what neither is."""
+    if isinstance(value, str):
+        if "\n" not in value and len(value) < 4096 and value and tf.io.gfile.exists(value):
+            return (
+                None if tf.io.gfile.isdir(value) else hashlib.sha256(sentencepiece_files.read_file(value)).hexdigest()
+            )
+        return value
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, bytes):
+        return hashlib.sha256(value).hexdigest()
+    if isinstance(value, np.ndarray) and value.dtype != object:
+        return [str(value.dtype), list(value.shape), hashlib.sha256(value.tobytes()).hexdigest()]
+    if isinstance(value, (list, tuple)):
+        parts = [_described(part) for part in value]
+        return None if any(part is None and own is not None for part, own in zip(parts, value)) else parts
+    if isinstance(value, (set, frozenset)):
+        return _described(sorted(value, key=repr))
+    if isinstance(value, Mapping):
+        return _described([[key, part] for key, part in value.items()])
+    return None
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def special_id(vocabulary: seqio.Vocabulary, name: str, size: int | None) -> int | None:
+    """A special id; None where the vocabulary has none, or one that is not among its ids.
+
+    Three of seqio's vocabularies raise NotImplementedError for bos_id; WordPiece's EOS is 102 unless told otherwise.
+    """
+    try:
+        value = getattr(vocabulary, name)
+    except (NotImplementedError, AttributeError):
+        return None
+    if value is None or int(value) < 0 or (size is not None and int(value) >= size):
+        return None
+    return int(value)
+
+
+def vocabulary_size(vocabulary: seqio.Vocabulary) -> int | None:
+    """Number of ids, extra ids included; None where nobody knows (a PassThroughVocabulary of size 0)."""
+    if isinstance(vocabulary, seqio.BertWordPieceVocabulary):
+        return wordpiece_files.size_of(vocabulary)
+    return int(vocabulary.vocab_size) or None
 
 
 def vocabulary_info(vocabulary: seqio.Vocabulary) -> VocabularyInfo:
     """Size and special ids; None where there is no such id."""
-
-    def special(name: str) -> int | None:
-        try:
-            value = getattr(vocabulary, name, None)
-        except NotImplementedError:  # BertWordPieceVocabulary and others
-            return None
-        return None if value is None or int(value) < 0 else int(value)
-
-    return VocabularyInfo(
-        class_name=f"{type(vocabulary).__module__}.{type(vocabulary).__qualname__}",
-        path=str(getattr(vocabulary, "sentencepiece_model_file", "")),
-        size=int(vocabulary.vocab_size),
-        pad_id=special("pad_id"),
-        eos_id=special("eos_id"),
-        bos_id=special("bos_id"),
-        unk_id=special("unk_id"),
-    )
-
-
-def describe_features(task: seqio.Task) -> tuple[dict[str, Feature], dict[str, VocabularyInfo]]:
-    """Features of a Task, and its vocabularies by fingerprint.
-
-    Raises:
-      UserError: a feature that a token shard cannot hold (it holds flat lists of integers or floats).
-    """
-    features: dict[str, Feature] = {}
-    vocabularies: dict[str, VocabularyInfo] = {}
-    for name, feature in task.output_features.items():
-        where = f"Task {task.name!r}: feature {name!r}"
-        if feature.rank != 1:
-            raise UserError(f"{where} has rank {feature.rank}; a token shard holds features of rank 1")
-        if feature.dtype not in INTEGER_TYPES + FLOAT_TYPES:
-            raise UserError(f"{where} is {feature.dtype.name}; a token shard holds integers or floats")
-        floats = feature.dtype in FLOAT_TYPES
-        fingerprint = None if floats else vocabulary_fingerprint(feature.vocabulary)
-        if fingerprint is not None:
-            vocabularies[fingerprint] = vocabulary_info(feature.vocabulary)
-        # Example records hold floats as float32.
-        dtype = "float32" if floats else feature.dtype.name
-        kind = "numbers" if floats else "ids"
-        size = None if fingerprint is None else vocabularies[fingerprint].size
-        stored = "list" if floats else id_storage(size)
-        features[name] = Feature(dtype, 1, bool(feature.add_eos) and not floats, fingerprint, kind, stored)
-    return features, vocabularies
+    size = vocabulary_size(vocabulary)
+    path = getattr(vocabulary, "sentencepiece_model_file", None) or getattr(vocabulary, "_vocab_lookup_table", "")
+    ids = {name: special_id(vocabulary, name, size) for name in SPECIAL}
+    if isinstance(vocabulary, seqio.BertWordPieceVocabulary):
+        ids["bos_id"] = special_id(vocabulary, "sos_id", size)
+    kind = f"{type(vocabulary).__module__}.{type(vocabulary).__qualname__}"
+    return VocabularyInfo(kind, str(path), size or 0, **ids)

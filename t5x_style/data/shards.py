@@ -7,6 +7,8 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from t5x_style import files
 from t5x_style.data.examples import encode_example, store
 from t5x_style.data.manifest import Feature, LengthHistogram, Manifest, Shard, VocabularyInfo, write_manifest
@@ -35,7 +37,7 @@ def write_shard(
       features: how each is stored; a feature that is not among them is stored as a list.
 
     Returns:
-      The shard's manifest entry, and the length of every example by feature.
+      The shard's manifest entry, and the length of every example by feature (of an array its first dimension).
     """
     from array_record.python import array_record_module
 
@@ -52,7 +54,7 @@ def write_shard(
                 writer.write(encode_example(stored))
                 count += 1
                 for name, value in example.items():
-                    lengths.setdefault(name, []).append(len(value))
+                    lengths.setdefault(name, []).append(len(value) if np.ndim(value) else 1)
         finally:
             writer.close()
         os.replace(temporary, target)

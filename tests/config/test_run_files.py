@@ -34,7 +34,7 @@ FILES = sorted({str(path.relative_to(GIN)) for path in GIN.rglob("*.gin") if pat
 FILES.remove("optimizers/macros.gin")  # others include it
 # what an objective needs that is not the recipe's model, a decoder
 NEEDS = {
-    **dict.fromkeys(["seq2seq", "span_corruption", "ul2"], ["include 'models/t5_tiny.gin'"]),
+    **{name: ["include 'models/t5_tiny.gin'"] for name in ("seq2seq", "span_corruption", "ul2")},
     "masked_lm": ["include 'models/bert_tiny.gin'"],
     "next_sentence": [
         "include 'models/bert_tiny.gin'",

@@ -94,7 +94,7 @@ def test_two_sources_of_one_task_and_of_two_caches(tmp_path, make_cache, documen
         vocabularies={"1" * 64: vocabulary["0" * 64]},
     )
     sources = {"web": 1.0, "third": Source(1.0, name="web", cache_dir=str(tmp_path / "third"))}
-    with pytest.raises(UserError, match="third.targets and web.targets have different vocabularies"):
+    with pytest.raises(UserError, match=r"third.targets and web.targets have different vocabularies"):
         open_loader(config_of(make_cache.folder, sources))
 
 

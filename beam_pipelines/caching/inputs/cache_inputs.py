@@ -83,6 +83,11 @@ def make_plan(options: InputOptions) -> InputPlan:
             option = "--each_turn" if options.each_turn else f"--chat_template {options.chat_template}"
             raise UserError(f"{option}: column {columns} holds plain texts, there is nothing to render; leave it out")
         template = None
+    elif columns.form == CHAT and template is None:
+        lacking = "--chat_template none" if options.chat_template else f"--tokenizer {options.tokenizer} has none"
+        raise UserError(
+            f"column {columns} holds messages, which need a chat template ({lacking}); give --chat_template FILE"
+        )
     elif options.each_turn and template is None:
         raise UserError("--each_turn: there is no chat template, so there are no turns; leave it out")
     job_folder = storage.join(options.output, JOB_FOLDER, options.name)

@@ -38,6 +38,12 @@ def log_result(
         logging.warning(
             "%d answers begin within a token (a prompt that ends with a space?): see docs/cache_tasks.md", total("cut")
         )
+    if total("unbegun"):
+        logging.warning(
+            "%d conversations are rendered without the BOS that the tokenizer puts before a text; the loader puts it, "
+            "apply_chat_template of transformers does not",
+            total("unbegun"),
+        )
     logging.info(
         "cached %s: %s, %d tokens, %d of them responses; %d empty, %d broken; %d of %d units in %.1f s, %d tokens/s",
         posixpath.join(options.output, options.name),

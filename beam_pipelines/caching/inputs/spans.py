@@ -22,11 +22,16 @@ class Rendered(NamedTuple):
 
 
 class Marked(NamedTuple):
-    """Token ids with their response spans [2k] (start, end, start, end, ...); cut: spans that began within a token."""
+    """Token ids with their response spans [2k] (start, end, start, end, ...).
+
+    Attributes:
+      cut: spans that began within a token. unbegun: the template wrote no BOS, the loader will.
+    """
 
     ids: np.ndarray
     spans: np.ndarray
     cut: int = 0
+    unbegun: bool = False
 
 
 def render(document: Document, template: ChatTemplate, each_turn: bool = False) -> list[Rendered]:
@@ -120,9 +125,11 @@ def token_spans(encoded: Encoded, rendered: Rendered, special: np.ndarray, begin
         if first < last:
             flat += [first, last]
     spans = np.array(flat, np.int64)
-    if begin is not None and ids.size and ids[0] == begin:
-        ids, spans = ids[1:], np.maximum(spans - 1, 0)
-    return Marked(ids, spans, cut)
+    if begin is None or not ids.size:
+        return Marked(ids, spans, cut)
+    if ids[0] != begin:
+        return Marked(ids, spans, cut, unbegun=True)
+    return Marked(ids[1:], np.maximum(spans - 1, 0), cut)
 
 
 def _behind(encoded: Encoded, place: int) -> tuple[int, bool]:

@@ -35,6 +35,7 @@ class Tally:
     Attributes:
       empty: blank lines and records without text. broken: left out; first_broken: what is wrong with the first.
       unanswered: conversations without an answer to learn. cut: answers that began within a token.
+      unbegun: conversations whose template wrote no BOS, although the loader puts one.
       responses: tokens that the model is to write.
     """
 
@@ -43,6 +44,7 @@ class Tally:
     first_broken: str = ""
     unanswered: int = 0
     cut: int = 0
+    unbegun: int = 0
     responses: int = 0
 
 
@@ -184,6 +186,7 @@ class TokenizeInput:
                 continue
             _check_ids(marked.ids, encoder.size, item.piece, item.position)
             tally.cut += marked.cut
+            tally.unbegun += marked.unbegun
             tally.responses += int((marked.spans[1::2] - marked.spans[::2]).sum())
             yield item.place, {TARGETS: marked.ids, SPANS: marked.spans}
 

@@ -230,6 +230,10 @@ def test_conversations_without_an_answer_and_turns(tmp_path, tokenizer, caplog):
     assert each[1]["targets"] == whole["targets"]
     assert "1 conversations have no answer of an assistant: kept" in caplog.text
     assert "1 conversations have no answer of an assistant: left out" in caplog.text
+    assert "without the BOS" not in caplog.text
+    begins = chats.write_tokenizer(tmp_path / "begins", chats.CHATML, begin=True)
+    run("--input", path, "--tokenizer", begins, "--output", tmp_path / "begun", "--validation", 0)
+    assert "2 conversations are rendered without the BOS" in caplog.text
     assert "2 examples for train, " in caplog.text
     assert "1 empty" in caplog.text
 
@@ -287,13 +291,15 @@ def test_files_without_records(tmp_path, tokenizer):
         run("--input", tmp_path / "a.txt", "--tokenizer", tokenizer, "--output", tmp_path / "out")
 
 
-def test_options_that_would_do_nothing(tmp_path, tokenizer):
+def test_options_that_do_not_fit_the_columns(tmp_path, tokenizer):
     text = write_jsonl(tmp_path / "text.jsonl", [{"text": "hello"}])
     pair = write_jsonl(tmp_path / "pair.jsonl", [{"prompt": "hello", "completion": "world"}])
+    chat = write_jsonl(tmp_path / "chat.jsonl", [{"messages": conversation("hello", "yes")}])
     for path, options, message in (
         (text, ["--each_turn"], "--each_turn: column text holds plain texts"),
         (text, ["--chat_template", "default"], "--chat_template default: column text holds plain texts"),
         (pair, ["--chat_template", "none", "--each_turn"], "there are no turns"),
+        (chat, ["--chat_template", "none", "--skip_broken"], "messages, which need a chat template .*; give --chat_t"),
     ):
         with pytest.raises(UserError, match=message):
             run("--input", path, "--tokenizer", tokenizer, "--output", tmp_path / "out", *options)

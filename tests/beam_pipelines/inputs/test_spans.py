@@ -143,7 +143,8 @@ def test_tokens_over_a_boundary():
     assert token_spans(encoded, Rendered("abcdefghx", [(2, 9)]), np.array([7]), None).spans.tolist() == [1, 4]
     # BOS 5 goes, and what stands on it.
     taken = token_spans(encoded, Rendered("abcdefgh\n", [(0, 5)]), np.array([1]), 5)
-    assert (taken.ids.tolist(), taken.spans.tolist()) == ([6, 7, 9], [0, 1])
+    assert (taken.ids.tolist(), taken.spans.tolist(), taken.unbegun) == ([6, 7, 9], [0, 1], False)
+    assert token_spans(encoded, Rendered("abcdefgh\n", [(0, 5)]), np.array([1]), 4).unbegun
 
 
 def test_prompt_and_completion_without_a_template(beginning):

@@ -12,10 +12,11 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_documented_example_runs(tmp_path, monkeypatch):
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "data_loading.md").read_text(), re.DOTALL)
+    code, mixture = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "data_loading.md").read_text(), re.DOTALL)
     monkeypatch.chdir(tmp_path)
     variables = {}
     exec(code, variables)
+    exec(mixture, {})
     assert {name: array.shape for name, array in variables["batch"].items()}["source_ids"] == (1, 8, 512)
     assert sorted(variables["state"]["streams"]) == [str(index) for index in range(8)]
 

@@ -32,7 +32,7 @@ def check_run(run: TrainRun, writes: bool = True) -> TrainRun:
       writes: prove that MODEL_DIR can be written, which makes it.
 
     Returns:
-      The run with its architecture, see `resolve`.
+      The run with its architecture and its row streams, see `resolve` and `with_streams`.
 
     Raises:
       UserError: the folder cannot be written or holds another model, the tokenizer or the data is missing or does not
@@ -46,7 +46,25 @@ def check_run(run: TrainRun, writes: bool = True) -> TrainRun:
         architecture.check_same(run.model_dir, run.model)
     check_sources(run)
     tokenizer.of_run(run)
-    return run
+    return with_streams(run)
+
+
+def with_streams(run: TrainRun) -> TrainRun:
+    """The run with the number of its row streams said: its checkpoint's, else chosen from the batch size.
+
+    Random choices of a row depend on its stream (step.global_rows), so that it is to be known before the step is made.
+    """
+    data = run.data
+    if data.streams is not None or not data.repeat:
+        return run
+    chosen = data.open_streams
+    if begun(run):
+        saved = checkpoints.settings(run.model_dir, max(checkpoints.steps(run.model_dir))).get("data.streams", "")
+        if saved.isdigit():
+            chosen = int(saved)
+            if any(part.batch_size // data.accumulation % chosen for part in data.parts):
+                return run  # the loader says what is wrong
+    return dataclasses.replace(run, data=dataclasses.replace(data, streams=chosen))
 
 
 def begun(run: TrainRun) -> bool:

@@ -48,7 +48,7 @@ def test_it_trains(crop, quick_to_compile):
 
 
 def loader_states(run):
-    return [json.loads(path.read_text()) for path in run.glob("checkpoints/*/loader/*")]
+    return [json.loads(path.read_text()) for path in run.glob("checkpoints/*/loader/metadata")]
 
 
 def test_what_it_refuses_is_one_line(crop, capfd):

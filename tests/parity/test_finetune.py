@@ -52,7 +52,7 @@ def test_a_tuned_folder_opens_in_transformers_with_our_logits(name, tmp_path):
     cache = write_text_cache(tmp_path / "cache", open_tokenizer(tmp_path / "hf"))
 
     places = [f"MODEL_DIR='{tmp_path / 'tuned'}'", f"INIT_FROM='{tmp_path / 'hf'}'", f"CACHE_DIR='{cache}'"]
-    assert finetune(tmp_path, *places, "STEPS=2", "PEAK_LEARNING_RATE=1e-2", "TrainRun.evaluation=None") == 0
+    assert finetune(*places, "STEPS=2", "PEAK_LEARNING_RATE=1e-2", "TrainRun.evaluation=None") == 0
     shutil.move(tmp_path / "hf", tmp_path / "source")
     export_model(tmp_path / "tuned", tmp_path / "exported")
 

@@ -1,4 +1,4 @@
-"""Two commands fine-tune a Hugging Face folder, a third exports it; here from the second on, with a cache by hand."""
+"""Two commands fine-tune a Hugging Face folder, a third exports it."""
 
 import json
 import shutil
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import t5x_style
+from beam_pipelines import cache_tasks
 from t5x_style import evaluate, generate, model_dir
 from t5x_style.huggingface import __main__ as huggingface
 from t5x_style.huggingface.tokenizers.tokenizer_files import open_tokenizer
@@ -38,9 +39,12 @@ def tuned(tmp_path_factory):
     (folder / "preprocessor_config.json").write_text("{}")
     (folder / "README.md").write_text("no setting")
     write_tokenizer(folder)
-    cache = write_text_cache(tmp / "cache", open_tokenizer(folder))
+    (tmp / "mine.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts(80)))
+    cache = tmp / "cache"
+    files = ["--input", str(tmp / "*.jsonl"), "--tokenizer", str(folder), "--output", str(cache)]
+    assert cache_tasks.main([*files, "--validation", "0.2"]) == 0
     places = [f"MODEL_DIR='{tmp / 'tuned'}'", f"INIT_FROM='{folder}'", f"CACHE_DIR='{cache}'"]
-    assert finetune(tmp, *places, "PEAK_LEARNING_RATE=1e-2") == 0
+    assert finetune(*places, "PEAK_LEARNING_RATE=1e-2") == 0
     return folder, cache, tmp / "tuned"
 
 
@@ -76,7 +80,7 @@ def test_it_goes_on_without_the_folder_that_it_started_from(tuned, tmp_path):
     kept = {path: path.read_bytes() for path in (run / "huggingface").iterdir()}
     hidden = folder.rename(folder.with_name("hidden"))
     try:
-        assert finetune(tmp_path, *places, "STEPS=5", "PEAK_LEARNING_RATE=1e-2") == 0
+        assert finetune(*places, "STEPS=5", "PEAK_LEARNING_RATE=1e-2") == 0
     finally:
         hidden.rename(folder)
     assert {path: path.read_bytes() for path in (run / "huggingface").iterdir()} == kept
@@ -94,7 +98,8 @@ def test_evaluate_generate_and_report_open_its_tokenizer(tuned, tmp_path, capsys
     capsys.readouterr()
     page = report.tokenizer(Sources(run, None, None, {}, "run"))
     assert "tokens." in str(page)
-    assert unigram.token_counts(cache, "data", "train").sum() == sum(len(text.split()) + 1 for text in texts(60))
+    counted = sum(unigram.token_counts(cache, "data", split).sum() for split in ("train", "validation"))
+    assert counted == sum(len(text.split()) + 1 for text in texts(80))
     assert "UNK" in str(page) or "unk" in str(page)  # none of these words is in so small a vocabulary
 
 
@@ -103,7 +108,7 @@ def test_a_cache_of_another_tokenizer_is_refused_before_anything_is_read(tuned, 
     other = open_tokenizer(write_tokenizer(tmp_path / "other", ["other"]))
     cache = write_text_cache(tmp_path / "cache", other)
     places = [f"MODEL_DIR='{tmp_path / 'model'}'", f"INIT_FROM='{folder}'", f"CACHE_DIR='{cache}'"]
-    assert finetune(tmp_path, *places) == 2
+    assert finetune(*places) == 2
     (line,) = [line for line in capfd.readouterr().err.splitlines() if line.strip()]
     assert "was tokenised with another tokenizer" in line
     assert "than the model's own" in line
@@ -116,7 +121,7 @@ def test_a_model_in_gin_that_differs_is_told_the_value(tuned, tmp_path, capfd):
     places = [f"MODEL_DIR='{tmp_path / 'model'}'", f"INIT_FROM='{plain}'", f"CACHE_DIR='{cache}'"]
     given = ["TrainRun.model=@llama()", "llama.vocab_size=128", "llama.embed_dim=24", "llama.layers=3", "llama.heads=4"]
     given += ["llama.kv_heads=2", "llama.mlp_hidden=40", "llama.norm_epsilon=1e-6"]
-    assert finetune(tmp_path, *places, *given) == 2
+    assert finetune(*places, *given) == 2
     (line,) = [line for line in capfd.readouterr().err.splitlines() if line.strip()]
     assert "epsilon is 1e-06, not 3e-06; leave the model out to take the folder's" in line
 
@@ -126,7 +131,7 @@ def test_ids_of_no_text(tuned, tmp_path, capfd):
     run = tmp_path / "model"
     cache = write_plain_cache(tmp_path / "cache")
     bare = write_folder(tmp_path / "bare", SETTINGS, tensors_of(SETTINGS))
-    assert finetune(tmp_path, f"MODEL_DIR='{run}'", f"INIT_FROM='{bare}'", f"CACHE_DIR='{cache}'") == 0
+    assert finetune(f"MODEL_DIR='{run}'", f"INIT_FROM='{bare}'", f"CACHE_DIR='{cache}'") == 0
     assert not (run / model_dir.TOKENIZER).exists()
     assert t5x_style.load_model(run).logits([[4, 5]]).shape == (1, 2, 128)
     assert len(t5x_style.load_model(run).generate([[4, 5]], max_new_tokens=2)[0]) == 2

@@ -31,7 +31,9 @@ def run_of(tmp_path, cache, name=None, vocab_size=95, evaluated=None, **settings
     data = DataConfig(str(cache), "data", CausalLM(), batch_size=8, length=16)
     evaluation = None
     if evaluated is not None:
-        held = DataConfig(str(evaluated), "data", CausalLM(), 8, 16, "validation", repeat=False, shuffle=False)
+        held = DataConfig(
+            str(evaluated), "data", CausalLM(), batch_size=8, length=16, split="validation", repeat=False, shuffle=False
+        )
         evaluation = Evaluation(held, every=1)
     return TrainRun(
         model_dir=str(tmp_path / "model"),

@@ -1,12 +1,12 @@
 """Small tokenizers, token caches of text made with them without the pipelines, and fine-tuning on those."""
 
-import dataclasses
 import json
 
 from t5x_style.data.manifest import Feature, VocabularyInfo
 from t5x_style.data.shards import write_cache
 from t5x_style.data.vocabulary_facts import write_facts
 
+SPANS = Feature("int64", kind="numbers")
 WORDS = [f"w{number}" for number in range(90)]
 QUICK = [
     "STEPS = 4",
@@ -48,13 +48,14 @@ def write_text_cache(folder, tokenizer, name="data", splits=(("train", 60), ("va
     print_ = tokenizer.fingerprint
     special = (tokenizer.pad_id, tokenizer.eos_id, tokenizer.bos_id, tokenizer.unk_id)
     for number, (split, count) in enumerate(splits):
-        examples = [{"targets": ids} for ids in tokenizer.encode_batch(texts(count, number))]
+        encoded = tokenizer.encode_batch(texts(count, number))
+        examples = [{"targets": ids, "response_spans": [0, len(ids)]} for ids in encoded]
         write_cache(
             folder,
             name,
             split,
             [examples[: count // 3], examples[count // 3 :]],
-            features={"targets": Feature("int32", 1, True, print_, "ids", "uint16")},
+            features={"targets": Feature("int32", 1, True, print_, "ids", "uint16"), "response_spans": SPANS},
             vocabularies={print_: VocabularyInfo(type(tokenizer).__name__, "", tokenizer.size, *special)},
             append_eos=("targets",),
         )
@@ -67,9 +68,14 @@ def write_plain_cache(folder, size=None, name="data", splits=(("train", 40), ("v
     """Ids of no text: a feature without a vocabulary, or with one (`size` ids) that no tokenizer belongs to."""
     vocabularies = {} if size is None else {"f" * 64: VocabularyInfo(kind, "", size, 0, 1, None, 2)}
     for split, count in splits:
-        examples = [{"targets": [4 + (k + step) % 50 for step in range(3 + k % 9)]} for k in range(count)]
+        lengths = [3 + k % 9 for k in range(count)]
+        examples = [
+            {"targets": [4 + (k + step) % 50 for step in range(length)], "response_spans": [0, length]}
+            for k, length in enumerate(lengths)
+        ]
         feature = Feature("int32", 1, False, "f" * 64 if vocabularies else None, "ids", "uint16")
-        write_cache(folder, name, split, [examples], features={"targets": feature}, vocabularies=vocabularies)
+        features = {"targets": feature, "response_spans": SPANS}
+        write_cache(folder, name, split, [examples], features=features, vocabularies=vocabularies)
     if size is not None:
         from t5x_style.data.vocabulary_facts import VocabularyFacts
 
@@ -77,15 +83,8 @@ def write_plain_cache(folder, size=None, name="data", splits=(("train", 40), ("v
     return folder
 
 
-def finetune(tmp, *bindings):
-    """gin/runs/finetune.gin; without the loss on responses as long as CausalLM has none."""
+def finetune(*bindings):
+    """gin/runs/finetune.gin."""
     from t5x_style import train
-    from t5x_style.config import find_gin_file
-    from t5x_style.data.objectives import CausalLM
 
-    file = "runs/finetune.gin"
-    if "response_spans" not in {field.name for field in dataclasses.fields(CausalLM)}:
-        text = find_gin_file(file).read_text().replace("objectives/responses.gin", "objectives/causal_lm.gin")
-        (tmp / "finetune.gin").write_text(text)
-        file = tmp / "finetune.gin"
-    return train.main([f"--gin_file={file}", *(f"--gin.{binding}" for binding in [*QUICK, *bindings])])
+    return train.main(["--gin_file=runs/finetune.gin", *(f"--gin.{binding}" for binding in [*QUICK, *bindings])])

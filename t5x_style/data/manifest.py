@@ -8,7 +8,7 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from t5x_style import files
@@ -18,6 +18,7 @@ FORMAT = 2
 READ_FORMATS = (1, 2)  # what format 1 lacks is empty: an objective that needs it says so
 MANIFEST_FILE = "manifest.json"
 MIXTURE_FILE = "mixture.json"
+INPUTS_FOLDER = ".cache_inputs"  # where cache_tasks --input notes what it has done
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,8 +171,14 @@ def write_mixture(folder: str | os.PathLike, mixture: Mixture) -> str:
 
 
 def cache_command(name: str, cache_dir: str | os.PathLike) -> str:
-    """The command that makes the cache of a Task or Mixture."""
-    return f"python -m beam_pipelines.cache_tasks --task {name} --output {cache_dir}"
+    """The command that makes a cache: of files where it is known to be of files, else of a Task or Mixture."""
+    command = "python -m beam_pipelines.cache_tasks"
+    files_ = f"--input FILES --tokenizer FOLDER --name {name}"
+    if files.is_dir(files.join(cache_dir, INPUTS_FOLDER, name)):
+        return f"{command} {files_} --output {cache_dir}"
+    if files.is_dir(files.join(cache_dir, name)):
+        return f"{command} --task {name} --output {cache_dir}"
+    return f"{command} --task {name} --output {cache_dir} (for files of your own {files_} instead of --task)"
 
 
 def read_manifest(cache_dir: str | os.PathLike, task: str, split: str) -> Manifest:
@@ -190,12 +197,15 @@ def read_manifest(cache_dir: str | os.PathLike, task: str, split: str) -> Manife
         raise UserError(
             f"no cache of {task!r} split {split!r} at {folder}{hint}; run: {cache_command(task, cache_dir)}"
         )
-    again = f"delete {folder} and run: {cache_command(task, cache_dir)}"
+
+    def again() -> str:  # only where it is needed: a remote cache is asked what it is of
+        return f"delete {folder} and run: {cache_command(task, cache_dir)}"
+
     value = _checked_format(path, files.read_json(path), again)
     try:
         manifest = _manifest_from_json(value)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path}: malformed ({type(error).__name__}: {error}); {again}") from error
+        raise UserError(f"{path}: malformed ({type(error).__name__}: {error}); {again()}") from error
     _check_shards(folder, manifest, again)
     return manifest
 
@@ -209,22 +219,25 @@ def read_mixture(cache_dir: str | os.PathLike, name: str) -> Mixture | None:
     path = files.join(cache_dir, name, MIXTURE_FILE)
     if not files.is_file(path):
         return None
-    again = f"run: {cache_command(name, cache_dir)}"
+
+    def again() -> str:
+        return f"run: {cache_command(name, cache_dir)}"
+
     value = _checked_format(path, files.read_json(path), again)
     try:
         rates = {str(task): float(rate) for task, rate in value["rates"].items()}
         mixture = Mixture(str(value["mixture"]), str(value["unit"]), rates)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path}: malformed ({type(error).__name__}: {error}); {again}") from error
+        raise UserError(f"{path}: malformed ({type(error).__name__}: {error}); {again()}") from error
     if mixture.unit not in ("examples", "tokens"):
-        raise UserError(f"{path}: unit {mixture.unit!r} is neither 'examples' nor 'tokens'; {again}")
+        raise UserError(f"{path}: unit {mixture.unit!r} is neither 'examples' nor 'tokens'; {again()}")
     return mixture
 
 
-def _checked_format(path: str, value: Any, again: str) -> dict[str, Any]:
+def _checked_format(path: str, value: Any, again: Callable[[], str]) -> dict[str, Any]:
     if not isinstance(value, dict) or value.get("format") not in READ_FORMATS:
         found = value.get("format") if isinstance(value, dict) else type(value).__name__
-        raise UserError(f"{path}: format {found!r}, this version reads formats up to {FORMAT}; {again}")
+        raise UserError(f"{path}: format {found!r}, this version reads formats up to {FORMAT}; {again()}")
     return value
 
 
@@ -277,24 +290,24 @@ def _feature(entry: Mapping[str, Any]) -> Feature:
     )
 
 
-def _check_shards(folder: str, manifest: Manifest, again: str) -> None:
+def _check_shards(folder: str, manifest: Manifest, again: Callable[[], str]) -> None:
     """Sizes only: one listing keeps opening 500 sources quick, and a cut file always has another size."""
     sizes = files.file_sizes(folder)
     for shard in manifest.shards:
         path = files.join(folder, shard.file)
         size = sizes.get(shard.file)
         if size is None:
-            raise UserError(f"shard {path} is missing; {again}")
+            raise UserError(f"shard {path} is missing; {again()}")
         if size != shard.bytes:
             raise UserError(
-                f"shard {path} has {size} bytes, its manifest says {shard.bytes} (truncated or replaced); {again}"
+                f"shard {path} has {size} bytes, its manifest says {shard.bytes} (truncated or replaced); {again()}"
             )
     if sum(shard.examples for shard in manifest.shards) != manifest.examples:
         raise UserError(
-            f"{files.join(folder, MANIFEST_FILE)}: the shards' examples do not add up to {manifest.examples}; {again}"
+            f"{files.join(folder, MANIFEST_FILE)}: the shards' examples do not add up to {manifest.examples}; {again()}"
         )
     for name, feature in manifest.features.items():
         if feature.vocabulary is not None and feature.vocabulary not in manifest.vocabularies:
             raise UserError(
-                f"{files.join(folder, MANIFEST_FILE)}: feature {name!r} names an unknown vocabulary; {again}"
+                f"{files.join(folder, MANIFEST_FILE)}: feature {name!r} names an unknown vocabulary; {again()}"
             )

@@ -6,7 +6,7 @@ tokens for sources whose examples have 100 and 300 tokens on average make 6 exam
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -95,3 +95,22 @@ def _measured(use: Use, part: UsedPart, reader: Reader, seed: int) -> float:
             "out (weight 0), or correct its Task or the objective"
         )
     return total / read
+
+
+def task_rates(sizes: Mapping[str, int] | Sequence[int], temperature: float = 1.0) -> list[float]:
+    """How often each task is drawn: its size to the power 1 / temperature, as a share.
+
+    Example: sizes [900, 100] -> [.9, .1] at temperature 1 (MT-DNN), [.75, .25] at 2, nearly even at 100.
+
+    Args:
+      sizes: examples of each task.
+
+    Raises:
+      UserError: a size or a temperature that is not positive.
+    """
+    counts = list(sizes.values() if isinstance(sizes, Mapping) else sizes)
+    if temperature <= 0 or not counts or min(counts) <= 0:
+        raise UserError(f"task_rates of sizes {counts} at temperature {temperature}: all must be above 0")
+    largest = max(counts)
+    powers = [(count / largest) ** (1 / temperature) for count in counts]
+    return [power / sum(powers) for power in powers]

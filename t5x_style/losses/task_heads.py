@@ -13,14 +13,14 @@ one a token. Two segments in a row of 7, the first for the head "topic", the sec
     encoder_names_labels  [0, 0, 0, 0, 2, 1, 0]    encoder_names_weights  [0, 0, 0, 0, 1, 1, 0]    weight of the term: 2
 
 Each head is a term of its own, divided by its own weight: where rows of many tasks are mixed (Liu et al. 2019, MT-DNN,
-algorithm 1; rates in `task_rates`), each task counts by its coefficient, however many of its segments a step holds.
+algorithm 1; rates in data/rates.py), each task counts by its coefficient, however many of its segments a step holds.
 The formulas of each kind are in task_scores.py.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, get_args
 
 import jax
@@ -136,25 +136,6 @@ class TaskHeads(Loss):
     def _left_out(self, batch: Batch) -> tuple[jax.Array, jax.Array]:
         held = jnp.max(batch[f"{_side(batch)}_segment_ids"], axis=-1).astype(jnp.float32)
         return jnp.sum(jnp.maximum(held - self.segments, 0)), jnp.sum(held)
-
-
-def task_rates(sizes: Mapping[str, int] | Sequence[int], temperature: float = 1.0) -> list[float]:
-    """How often each task is drawn: its size to the power 1 / temperature, as a share.
-
-    Example: sizes [900, 100] -> [.9, .1] at temperature 1 (MT-DNN), [.75, .25] at 2, nearly even at 100.
-
-    Args:
-      sizes: examples of each task.
-
-    Raises:
-      UserError: a size or a temperature that is not positive.
-    """
-    counts = list(sizes.values() if isinstance(sizes, Mapping) else sizes)
-    if temperature <= 0 or not counts or min(counts) <= 0:
-        raise UserError(f"task_rates of sizes {counts} at temperature {temperature}: all must be above 0")
-    largest = max(counts)
-    powers = [(count / largest) ** (1 / temperature) for count in counts]
-    return [power / sum(powers) for power in powers]
 
 
 def _side(batch: Batch) -> str:

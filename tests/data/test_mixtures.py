@@ -8,6 +8,7 @@ import pytest
 from t5x_style.data import DataConfig, Source, open_loader
 from t5x_style.data.manifest import Feature, Mixture, VocabularyInfo, write_mixture
 from t5x_style.data.objectives import CausalLM, PrefixLM
+from t5x_style.data.rates import task_rates
 from t5x_style.data.shards import write_cache
 from t5x_style.data.sources import resolve_sources
 from t5x_style.data.vocabulary_facts import VocabularyFacts, facts_of_pieces, write_facts
@@ -223,3 +224,11 @@ def test_a_source_with_too_few_examples(make_cache):
     make_cache("one", [{"targets": [5]}], shards=1)
     with pytest.raises(UserError, match="'one' split 'train' holds 1 example, Noisy needs 2 at a time; leave it out"):
         open_loader(config_of(make_cache.folder, {"one": 1.0}, objective=Noisy()))
+
+
+def test_task_rates():
+    assert task_rates([900, 100]) == pytest.approx([0.9, 0.1])
+    assert task_rates({"mnli": 900, "rte": 100}, 2.0) == pytest.approx([0.75, 0.25])
+    assert task_rates([10**9, 1], 1e6) == pytest.approx([0.5, 0.5], abs=1e-4)
+    with pytest.raises(UserError, match="must be above 0"):
+        task_rates([3, 0])

@@ -10,7 +10,7 @@ import pytest
 from t5x_style.errors import UserError
 from t5x_style.losses.forward import forward
 from t5x_style.losses.loss import Sums
-from t5x_style.losses.task_heads import TaskHeads, task_rates
+from t5x_style.losses.task_heads import TaskHeads
 from t5x_style.models.presets import mt_dnn
 from t5x_style.models.specs import TaskHeadSpec
 from tests.losses import checks
@@ -232,11 +232,3 @@ def test_refuses():
     ):
         with pytest.raises(UserError, match=message):
             TaskHeads(kinds).reads({"policy": config})
-
-
-def test_task_rates():
-    assert task_rates([900, 100]) == pytest.approx([0.9, 0.1])
-    assert task_rates({"mnli": 900, "rte": 100}, 2.0) == pytest.approx([0.75, 0.25])
-    assert task_rates([10**9, 1], 1e6) == pytest.approx([0.5, 0.5], abs=1e-4)
-    with pytest.raises(UserError, match="must be above 0"):
-        task_rates([3, 0])

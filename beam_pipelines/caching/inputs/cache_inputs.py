@@ -35,14 +35,21 @@ from beam_pipelines.jobs.runners import Runner
 from beam_pipelines.jobs.unit import Unit, distinct_names, result_path
 from t5x_style import logs
 from t5x_style.data.examples import id_storage
-from t5x_style.data.manifest import MANIFEST_FILE, Feature, Manifest, VocabularyInfo, write_manifest
+from t5x_style.data.manifest import (
+    INPUTS_FOLDER,
+    MANIFEST_FILE,
+    Feature,
+    Manifest,
+    VocabularyInfo,
+    write_manifest,
+)
 from t5x_style.data.vocabulary import Tokenizer
 from t5x_style.data.vocabulary_facts import write_facts
 from t5x_style.errors import UserError
 from t5x_style.files import fingerprint, require_writable
 from t5x_style.huggingface.tokenizers.tokenizer_files import open_tokenizer
 
-JOB_FOLDER = ".cache_inputs"
+JOB_FOLDER = INPUTS_FOLDER
 SETTINGS_FILE = "settings.json"
 VERSION = 1  # of what a unit makes of its records: another one makes older caches again
 

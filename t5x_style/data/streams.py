@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ from t5x_style.errors import UserError
 
 # Rows packed together. More rows waste less and look further ahead; padding measured in docs/data_loading.md.
 ROWS_PER_WINDOW = 32
+_MOST_BARREN = 20_000  # groups in a row without a piece before an endless stream gives up: it would never end
 _READ_AHEAD = 64  # examples per call of the reader
 
 
@@ -43,8 +45,22 @@ class _Cut:
         self.number, self.use, self.part, self.rng = number, use, part, rng
         self.pieces: Iterator[Piece] = iter(())
         if len(examples) >= use.objective.least:
-            self.pieces = use.objective.segments(examples, part.lengths, use.ids, rng)
+            self.pieces = self._told(use.objective.segments(examples, part.lengths, use.ids, rng))
+        self.records = [example.record for example in examples]
         self.made = 0
+
+    def _told(self, pieces: Iterator[Piece]) -> Iterator[Piece]:
+        """The pieces; raises UserError where the objective fails, with the place in its code."""
+        try:
+            yield from pieces
+        except UserError:
+            raise
+        except Exception as error:
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            raise UserError(
+                f"{type(self.use.objective).__name__} fails on the records {self.records} of {self.use.cached.folder}: "
+                f"{type(error).__name__}: {error} ({frame.filename}, line {frame.lineno})"
+            ) from error
 
 
 class RowStream:
@@ -217,6 +233,7 @@ class RowStream:
         self._cut: _Cut | None = None
         self._skip = cursor.piece
         self._cursor = cursor
+        self._barren = 0  # groups since the last that gave a piece
 
     def _next_piece(self) -> Pending | None:
         """The next piece of the stream; None at the end of a finite pass."""
@@ -230,10 +247,17 @@ class RowStream:
                 self._cut = self._open(number, use, group, examples)
             found = self._piece(self._cut)
             if found is None:
+                self._barren += not self._cut.made
+                if self._barren > _MOST_BARREN and self._plan.one_pass is None:
+                    raise UserError(
+                        f"{type(self._cut.use.objective).__name__} made nothing of {self._barren:,} groups of examples "
+                        f"in a row, the last of source {self._cut.use.cached.name!r}; correct its settings or the data"
+                    )
                 self._cursor = Cursor(self._cut.number + 1, 0)
                 self._randomness.give_back(self._cut.rng)
                 self._cut, self._skip = None, 0
             elif found.cursor.piece >= self._skip:
+                self._barren = 0
                 self._cursor = Cursor(found.cursor.group, found.cursor.piece + 1)
                 return found
 
@@ -269,6 +293,8 @@ class RowStream:
             placed = place(piece.fields, self._plan.given, cut.use.source, cut.use.ids.start)
         except UserError as error:
             raise UserError(f"{what}, source {cut.use.cached.name!r}: {error}") from error
+        if not any(placed.sizes):
+            raise UserError(f"{what} made a piece without a token; it must yield none, or Piece({{}}, cut=...)")
         if any(map(int.__gt__, placed.sizes, cut.part.capacity)):
             raise UserError(
                 f"{what} made a piece of {list(placed.sizes)} tokens for rows of {list(cut.part.capacity)} "

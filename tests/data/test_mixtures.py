@@ -7,7 +7,7 @@ import pytest
 
 from t5x_style.data import DataConfig, Source, open_loader
 from t5x_style.data.manifest import Feature, Mixture, VocabularyInfo, write_mixture
-from t5x_style.data.objectives import CausalLM, PrefixLM
+from t5x_style.data.objectives import CausalLM, Piece, PrefixLM
 from t5x_style.data.rates import task_rates
 from t5x_style.data.shards import write_cache
 from t5x_style.data.sources import resolve_sources
@@ -182,6 +182,41 @@ def test_facts_round_trip_and_damage(tmp_path):
     (tmp_path / "vocabularies" / "print" / "vocabulary.json").write_text('{"special": 3}')
     with pytest.raises(UserError, match=r"malformed .* cache again"):
         read_facts(tmp_path, "print")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Faulty(CausalLM):
+    """Makes a mistake of one kind."""
+
+    kind: str = ""
+
+    def segments(self, examples, lengths, ids, rng):
+        tokens = examples[0].features["targets"]
+        if self.kind == "fails":
+            yield Piece({"decoder_target_tokens": tokens[{}]})
+        elif self.kind == "field":
+            yield Piece({"decoder_targets": tokens})
+        elif self.kind == "long":
+            yield Piece({"decoder_target_tokens": np.resize(tokens, 40)})
+        elif self.kind == "empty":
+            yield Piece({"decoder_target_tokens": tokens[:0]})
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("fails", r"Faulty fails on the records \[\d\] of .*docs/train: IndexError: .* line \d+"),
+        ("field", "Faulty, source 'docs': an objective gives 'decoder_targets', which its spec does not have"),
+        ("long", r"Faulty made a piece of \[40\] tokens for rows of \[32\] \(decoder\); an objective must cut"),
+        ("empty", "Faulty made a piece without a token"),
+        ("nothing", r"Faulty made nothing of 20,001 groups of examples in a row, the last of source 'docs'"),
+    ],
+)
+def test_an_objectives_mistakes_are_one_line(make_cache, documents, kind, message):
+    make_cache("docs", documents(5))
+    loader = open_loader(config_of(make_cache.folder, {"docs": 1.0}, objective=Faulty(kind=kind)))
+    with pytest.raises(UserError, match=message):
+        next(loader)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -107,17 +107,22 @@ def make_plan(
     if options.sequence_length and not any(plan.steps.lengths for plan in plans):
         logging.warning("--sequence_length: no Task has a step behind its placeholder that asks for it")
     mixtures = tuple(each for each in providers if isinstance(each, seqio.Mixture))
-    for mixture in mixtures:
-        check_rates(mixture, _stats_to_come(plans, output), skip)
+    if mixtures:
+        stats = _stats_to_come(plans, output, mixtures)
+        for mixture in mixtures:
+            check_rates(mixture, stats, skip)
     return CachePlan(output, modules, data_dir, tuple(plans), mixtures, options, skip)
 
 
-def _stats_to_come(plans: Sequence[SplitPlan], output: str) -> dict[str, dict[str, dict[str, int]]]:
-    """Made-up counts for every split that is planned or cached already."""
-    stats: dict[str, dict[str, dict[str, int]]] = {}
+def _stats_to_come(
+    plans: Sequence[SplitPlan], output: str, mixtures: Sequence[seqio.Mixture]
+) -> dict[str, dict[str, dict[str, int]]]:
+    """Made-up counts for every split that is planned, real ones for those that are cached already."""
+    names = {task.name for mixture in mixtures for task in mixture.tasks}
+    stats = {name: cached_stats(output, name) for name in sorted(names)}
     for plan in plans:
-        made_up = {"examples": 1, **{f"{name}_tokens": 1 for name in plan.described.features}}
-        stats.setdefault(plan.task, cached_stats(output, plan.task))[plan.split] = made_up
+        made_up = {"examples": 1000, **{f"{name}_tokens": 1000 for name in plan.described.features}}
+        stats.setdefault(plan.task, {})[plan.split] = made_up
     return stats
 
 

@@ -13,6 +13,7 @@ import seqio
 from absl import logging
 
 from beam_pipelines.caching.failures import reason, told
+from t5x_style.data.vocabulary_facts import FOLDER
 from t5x_style.errors import UserError
 
 DATA_DIR_VARIABLE = "T5X_STYLE_DATA_DIR"
@@ -90,6 +91,11 @@ def tasks_of(providers: Sequence[seqio.Task | seqio.Mixture], skip: Sequence[str
         raise UserError("--skip leaves no Task to cache")
     if skip:
         logging.info("left out: %s", ", ".join(dict.fromkeys(skip)))
+    for name in (*found, *(provider.name for provider in providers)):
+        if name == FOLDER:
+            raise UserError(
+                f"{name!r} is no name for a Task: that folder of a cache holds its vocabularies; give it another"
+            )
     for task in found.values():
         for method in ("get_dataset", "preprocess_precache", "preprocess_postcache"):
             if getattr(type(task), method) is not getattr(seqio.Task, method):

@@ -13,6 +13,8 @@ from t5x_style.data.vocabulary import Vocabulary
 from t5x_style.data.vocabulary_facts import VocabularyFacts
 from t5x_style.errors import UserError
 
+MISSING = "{}: no tokenizer can be read here; train one or correct the Task's path"
+
 
 def read_file(path: str) -> bytes:
     """The bytes of a vocabulary's file, local or of a store.
@@ -24,7 +26,7 @@ def read_file(path: str) -> bytes:
         with tf.io.gfile.GFile(path, "rb") as file:
             return file.read()
     except tf.errors.OpError as error:
-        raise UserError(f"{path}: no tokenizer can be read here; train one or correct the Task's path") from error
+        raise UserError(MISSING.format(path)) from error
 
 
 def _model(vocabulary: seqio.SentencePieceVocabulary) -> tuple[bytes, int]:

@@ -130,10 +130,18 @@ def special_id(vocabulary: seqio.Vocabulary, name: str, size: int | None) -> int
 
 
 def vocabulary_size(vocabulary: seqio.Vocabulary) -> int | None:
-    """Number of ids, extra ids included; None where nobody knows (a PassThroughVocabulary of size 0)."""
+    """Number of ids, extra ids included; None where nobody knows (a PassThroughVocabulary of size 0).
+
+    Raises:
+      UserError: its file is not there.
+    """
     if isinstance(vocabulary, seqio.BertWordPieceVocabulary):
         return wordpiece_files.size_of(vocabulary)
-    return int(vocabulary.vocab_size) or None
+    try:
+        return int(vocabulary.vocab_size) or None
+    except tf.errors.OpError as error:
+        path = getattr(vocabulary, "sentencepiece_model_file", type(vocabulary).__qualname__)
+        raise UserError(sentencepiece_files.MISSING.format(path)) from error
 
 
 def vocabulary_info(vocabulary: seqio.Vocabulary) -> VocabularyInfo:

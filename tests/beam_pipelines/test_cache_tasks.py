@@ -29,6 +29,7 @@ from tests.lazy import Lazy
 
 tf, seqio = Lazy("tensorflow"), Lazy("seqio")
 driver, planning = Lazy("beam_pipelines.caching.cache"), Lazy("beam_pipelines.caching.steps")
+options = Lazy("beam_pipelines.caching.options")
 
 
 @pytest.mark.parametrize("placeholder", [True, pytest.param(False, marks=pytest.mark.slow)])
@@ -337,6 +338,7 @@ seqio.TaskRegistry.add(
         lambda dataset: dataset.map(lambda line: {"targets": line}),
         seqio.preprocessors.tokenize,
         seqio.CacheDatasetPlaceholder(),
+        lambda dataset: dataset.shuffle(9),
         seqio.preprocessors.append_eos,
     ],
     output_features={"targets": seqio.Feature(seqio.ByteVocabulary())},
@@ -359,6 +361,7 @@ def test_user_module_in_worker_processes(tmp_path, monkeypatch):
                 modules=("user_tasks_of_a_test",),
                 output=str(output),
                 data_dir=str(tmp_path / "lines"),
+                options=options.Options(stop_at_placeholder=True),  # workers have them too
             )
             with Runner(workers=workers) as runner:
                 (manifest,) = driver.cache(plan, runner)

@@ -108,6 +108,8 @@ def test_what_seqio_refuses(add_task, tmp_path):
     message = caught(tmp_path, "early_length")
     assert "Task 'early_length': seqio refuses its preprocessors (ValueError: 'before_placeholder' has a" in message
     add_task("lacking", [*tokenize(), placeholder_step()], pair())
+    add_task("vocabularies", [*tokenize(), placeholder_step()])
+    assert "'vocabularies' is no name for a Task" in caught(tmp_path, "vocabularies")
     assert "'lacking': its examples do not fit (ValueError: Task dataset is missing" in caught(tmp_path, "lacking")
 
 

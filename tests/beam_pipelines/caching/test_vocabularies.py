@@ -130,6 +130,19 @@ def test_sentencepiece_is_the_tokenizer_that_we_train_with(sentencepiece_model):
     assert upwards.encode("one <extra_id_1> two") == upwards.tokenizer.encode("one <extra_id_1> two")
 
 
+def test_a_vocabulary_changed_while_its_ids_were_cached(tmp_path):
+    with pytest.raises(UserError, match="ByteVocabulary was changed while its ids were cached; run the same command"):
+        kept.keep(str(tmp_path), {"0" * 64: seqio.ByteVocabulary()})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_is_not_there(add_task, tmp_path):
+    features = {"targets": seqio.Feature(seqio.SentencePieceVocabulary(str(tmp_path / "none.model")))}
+    add_task("unread", [*tokenize(), placeholder_step(), seqio.preprocessors.append_eos], features)
+    with pytest.raises(UserError, match=r"none.model: no tokenizer can be read here"):
+        run(tmp_path, "unread")
+
+
 def test_wordpiece_cache_opens_as_the_same_tokenizer(add_task, tmp_path):
     texts = ["Hello worlds.", "ÜBER hello", "hello[MASK]xyz world"]
     path = write_pieces(tmp_path / "vocab.txt")

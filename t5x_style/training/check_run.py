@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from t5x_style import files, model_dir
 from t5x_style.checkpoints import checkpoints
+from t5x_style.data.data_config import DataConfig
+from t5x_style.data.objectives import CausalLM, PrefixLM
+from t5x_style.errors import UserError
 from t5x_style.training import architecture, tokenizer
 from t5x_style.training.fields import check_fields
 from t5x_style.training.run import TrainRun
@@ -72,3 +76,19 @@ def check_sources(run: TrainRun) -> None:
         configs[name] = architecture.of_source(source, run.model, what)
     for data in [run.data] + ([run.evaluation.data] if run.evaluation else []):
         check_fields(run.loss, configs, data.objective)
+        check_positions(run.model, data)
+
+
+def check_positions(config: Any, data: DataConfig) -> None:
+    """Raises UserError where a segment may be longer than the model's table of positions: its end would have no own.
+
+    Only for objectives whose segments may fill a row; others keep theirs shorter by themselves.
+    """
+    positions = getattr(getattr(config, "embedding", None), "positions", None)
+    if positions is None or positions.kind != "learned" or not isinstance(data.objective, (CausalLM, PrefixLM)):
+        return
+    if data.length > positions.length - positions.offset:
+        raise UserError(
+            f"rows of {data.length} tokens are longer than the {positions.length - positions.offset} positions of the "
+            "model; give DataConfig.length (the macro LENGTH) at most as many"
+        )

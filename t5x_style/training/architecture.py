@@ -29,6 +29,9 @@ def of_folder(path: str, what: str) -> Any:
     if folders.is_folder(path):
         return folders.open_folder(path).config
     if not files.exists(files.join(path, model_dir.MODEL)):
+        if not files.exists(path):
+            hub = "a name on the Hub: download it first, `hf download NAME --local-dir FOLDER`"
+            raise UserError(f"{what} {path!r} does not exist; give a MODEL_DIR or a Hugging Face folder ({hub})")
         raise UserError(
             f"{what} {path!r} is no MODEL_DIR: it has no {model_dir.MODEL}; nor is it a Hugging Face folder"
         )

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from t5x_style import files, model_dir
 from t5x_style.checkpoints import checkpoints
+from t5x_style.data.data_config import DataConfig
+from t5x_style.data.objectives import CausalLM, MaskedLM, NextSentence, PrefixLM
+from t5x_style.errors import UserError
+from t5x_style.losses.forward import side_of
 from t5x_style.training import architecture, tokenizer
 from t5x_style.training.fields import check_fields
 from t5x_style.training.run import TrainRun
@@ -90,3 +95,21 @@ def check_sources(run: TrainRun) -> None:
         configs[name] = architecture.of_source(source, run.model, what)
     for data in [run.data] + ([run.evaluation.data] if run.evaluation else []):
         check_fields(run.loss, configs, data.first_objective)
+        check_positions(run.model, data)
+
+
+def check_positions(config: Any, data: DataConfig) -> None:
+    """Raises UserError where a segment may be longer than the model's table of positions: its end would have no own.
+
+    Only for objectives whose segments may fill a row; others keep theirs shorter by themselves.
+    """
+    positions = getattr(getattr(config, "embedding", None), "positions", None)
+    whole_rows = isinstance(data.first_objective, (CausalLM, PrefixLM, MaskedLM, NextSentence))
+    if positions is None or positions.kind != "learned" or not whole_rows:
+        return
+    longest = max(lengths[side_of(config)] for lengths in data.lengths_of_parts())
+    if longest > positions.length - positions.offset:
+        raise UserError(
+            f"rows of {longest} tokens are longer than the {positions.length - positions.offset} positions of the "
+            "model; give DataConfig.length (the macro LENGTH) at most as many"
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from absl import logging
@@ -77,16 +77,21 @@ def of_run(run: TrainRun) -> Tokenizer | None:
     settings = _settings(run)
     named = None if run.tokenizer is None else (run.tokenizer, tokenizer_files.open_tokenizer(run.tokenizer, settings))
     caches = [cached_ids(data) for data in [run.data, *([run.evaluation.data] if run.evaluation else [])]]
+    chosen = named or _of_cache(run, caches[0], settings)
+    if chosen is not None:
+        _check(run, caches, *chosen)
     for cache in caches:
         if cache.size is not None and cache.size > run.model.vocab_size:
             raise UserError(
                 f"{cache.place} has ids up to {cache.size - 1}, the model only {run.model.vocab_size} rows for them; "
                 "cache it with the model's tokenizer"
             )
-    chosen = named or _of_cache(run, caches[0], settings)
-    if chosen is None:
-        return None
-    source, found = chosen
+    return None if chosen is None else chosen[1]
+
+
+def _check(run: TrainRun, caches: Sequence[CachedIds], source: str, found: Tokenizer) -> None:
+    """Raises UserError where the tokenizer does not fit the model, or a cache was made with another one."""
+    assert run.model is not None
     tokenizer_files.check_size(found, run.model.vocab_size, source)
     for cache in caches:
         if cache.fingerprint is not None and cache.fingerprint != found.fingerprint:
@@ -97,7 +102,6 @@ def of_run(run: TrainRun) -> Tokenizer | None:
                 f"{cache.place} was tokenised with another tokenizer ({_short(cache.fingerprint)}) than {source!r} "
                 f"({_short(found.fingerprint)}); cache it again with that one, or {advice}"
             )
-    return found
 
 
 def _of_cache(run: TrainRun, cache: CachedIds, settings: Mapping[str, Any] | None) -> tuple[str, Tokenizer] | None:

@@ -14,7 +14,7 @@ from t5x_style.huggingface.tokenizers.tokenizer_files import open_tokenizer
 from t5x_style.report import data as report
 from t5x_style.report import unigram
 from t5x_style.report.sources import Sources
-from tests.huggingface.conftest import LLAMA, tensors_of, write_folder
+from tests.huggingface.conftest import GPT2, LLAMA, tensors_of, write_folder
 from tests.training.text_caches import finetune, texts, write_plain_cache, write_text_cache, write_tokenizer
 
 SETTINGS = {**LLAMA, "vocab_size": 128, "max_position_embeddings": 77, "rms_norm_eps": 3e-6, "torch_dtype": "float32"}
@@ -124,6 +124,20 @@ def test_a_model_in_gin_that_differs_is_told_the_value(tuned, tmp_path, capfd):
     assert finetune(*places, *given) == 2
     (line,) = [line for line in capfd.readouterr().err.splitlines() if line.strip()]
     assert "epsilon is 1e-06, not 3e-06; leave the model out to take the folder's" in line
+
+
+def test_a_start_that_does_not_fit_is_one_line(tuned, tmp_path, capfd):
+    _, cache, _ = tuned
+    gpt2 = write_folder(tmp_path / "gpt2", GPT2, tensors_of(GPT2))
+    for start, length, message in (
+        (gpt2, 21, "rows of 21 tokens are longer than the 20 positions of the model; give DataConfig.length"),
+        (gpt2, 20, "the tokenizer has 95 ids, the model only 61"),
+        ("meta-llama/Llama-3.2-1B", 16, "does not exist; give a MODEL_DIR or a Hugging Face folder (a name on the Hub"),
+    ):
+        places = [f"MODEL_DIR='{tmp_path / 'model'}'", f"INIT_FROM='{start}'", f"CACHE_DIR='{cache}'"]
+        assert finetune(tmp_path, *places, f"LENGTH={length}") == 2
+        (line,) = [line for line in capfd.readouterr().err.splitlines() if line.strip()]
+        assert message in line
 
 
 def test_ids_of_no_text(tuned, tmp_path, capfd):

@@ -147,9 +147,11 @@ def test_a_cache_of_another_tokenizer_than_the_models_own_is_refused(folder, tmp
 
 def test_never_more_ids_than_rows(folder, tmp_path):
     cache = write_text_cache(tmp_path / "cache", open_tokenizer(folder))
-    assert "has ids up to 94, the model only 94 rows for them" in refused(run_of(tmp_path, cache, vocab_size=94))
+    assert "the tokenizer has 95 ids, the model only 94" in refused(run_of(tmp_path, cache, vocab_size=94))
     plain = write_plain_cache(tmp_path / "plain")
     assert "the tokenizer has 95 ids, the model only 94" in refused(run_of(tmp_path, plain, folder, vocab_size=94))
+    counted = write_plain_cache(tmp_path / "counted", 60)
+    assert "has ids up to 59, the model only 59 rows for them" in refused(run_of(tmp_path, counted, vocab_size=59))
 
 
 @pytest.mark.parametrize("size", [None, 60])

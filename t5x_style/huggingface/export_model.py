@@ -56,7 +56,8 @@ def export_model(
     config = model_dir.read_config(source)
     with checkpoints.params_folders(source, step, average, local=True) as (places, found):
         reader = checkpoint_arrays.Readers(places)
-        length = checkpoints.settings(source, found).get("data.length", "")
+        settings = checkpoints.settings(source, found)
+        length = settings.get("data.longest_row", settings.get("data.length", ""))
         trained = int(length) if length.isdecimal() else None
         return _export(
             config, model_dir.local(source), reader, target, model_type, dtype, max_shard_size, start, trained

@@ -11,7 +11,8 @@ from t5x_style.training.run import TrainRun
 
 def settings(run: TrainRun) -> dict[str, str]:
     """Dotted name -> value. Example: {"optimizer": "AdamW", "optimizer.beta1": "0.9", "steps": "100", ...}."""
-    return dict(_walk(run, ""))
+    longest = max(max(lengths.values()) for lengths in run.data.lengths_of_parts())
+    return dict(_walk(run, "")) | {"data.longest_row": str(longest)}  # of all stages: what an export says
 
 
 def _walk(value: Any, name: str) -> Iterator[tuple[str, str]]:

@@ -51,6 +51,8 @@ class Stage:
 
     def __post_init__(self):
         _whole(self, "step", 1)
+        if self.batch_size is not None:
+            _whole(self, "batch_size", 1)
         if self.sources is self.length is self.batch_size is None:
             raise UserError(f"Stage at step {self.step} changes nothing; give sources, length or batch_size")
 
@@ -122,6 +124,8 @@ class DataConfig:
             raise UserError(f"{where} is {sources!r}, must be a mapping from name to weight or Source")
         found: list[Objective] = []
         for name, given in sources.items():
+            if not isinstance(name, str) or not name:
+                raise UserError(f"{where}: {name!r} is no name; sources are named by strings")
             source = given if isinstance(given, Source) else Source(given)
             weight = source.weight
             if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight < math.inf:
@@ -136,6 +140,8 @@ class DataConfig:
         return found
 
     def _check_stages(self, objectives: list[Objective]) -> None:
+        if not isinstance(self.stages, (list, tuple)):
+            raise UserError(f"DataConfig.stages is {self.stages!r}, must be a list of Stage")
         if self.stages and not self.repeat:
             raise UserError("DataConfig.stages goes with repeat=True: a finite pass has no steps to change at")
         before = 0
@@ -151,6 +157,12 @@ class DataConfig:
             if stage.sources is not None:
                 objectives = objectives + self._check_sources(stage.sources, f"{where}: sources")
         first = objectives[0]
+        for objective in objectives:
+            if not self.isolate and not objective.joinable:
+                raise UserError(
+                    f"DataConfig.isolate=False would let the pieces of {type(objective).__name__} see each other, "
+                    "which it is not made for; leave it True"
+                )
         for other in objectives[1:]:
             if other.spec != first.spec:
                 raise UserError(
@@ -220,7 +232,8 @@ class DataConfig:
 
     def lengths_of(self, length: int | Mapping[str, int]) -> dict[str, int]:
         """side -> row length that a length of this configuration means."""
-        return self.first_objective.lengths(length)
+        lengths = self.first_objective.lengths(length)
+        return {side: lengths[side] for side in self.spec.sides}  # in the order of the spec, as packing counts
 
     @property
     def rows(self) -> int:
@@ -274,6 +287,8 @@ def _whole(config: object, name: str, least: int) -> None:
 
 
 def _check_length(length: int | Mapping[str, int], where: str) -> None:
+    if isinstance(length, Mapping) and not all(isinstance(side, str) for side in length):
+        raise UserError(f"{where} is {length!r}; give a length by the name of each side")
     for value in length.values() if isinstance(length, Mapping) else (length,):
         if isinstance(value, bool) or not isinstance(value, int) or value < 2:
             raise UserError(f"{where} is {length!r}; lengths are whole numbers of at least 2")

@@ -184,4 +184,4 @@ def restore(name: str, value: Any, feature: Feature) -> np.ndarray:
     if feature.kind == "array":
         array = np.frombuffer(value[0], np.dtype(feature.dtype).newbyteorder("<"))
         return array.reshape([-1 if size is None else size for size in feature.shape or ()])
-    return np.frombuffer(value[0], _STORED[feature.stored]).astype(np.int32)
+    return np.frombuffer(value[0], _STORED[feature.stored]).astype(np.int64 if feature.stored == "uint32" else np.int32)

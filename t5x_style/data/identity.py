@@ -12,8 +12,12 @@ that had not begun may change, come or go.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from t5x_style.data.data_config import DataConfig
 from t5x_style.data.manifest import Manifest
@@ -23,7 +27,7 @@ from t5x_style.errors import UserError
 from t5x_style.files import fingerprint
 
 Identity = dict[str, Any]
-_SETTINGS = ("seed", "shuffle", "repeat", "packing", "isolate", "unit")
+_SETTINGS = ("seed", "shuffle", "repeat", "packing", "isolate")
 
 
 def identity(config: DataConfig, found: SourceSet, rates: Sequence[Sequence[float]], streams: int) -> Identity:
@@ -33,7 +37,6 @@ def identity(config: DataConfig, found: SourceSet, rates: Sequence[Sequence[floa
       rates: of every stage, the rates at which groups of its sources are read. streams: V.
     """
     settings: Identity = {name: getattr(config, name) for name in _SETTINGS}
-    settings["unit"] = found.unit
     settings["streams"] = streams
     settings["parts"] = [
         {
@@ -41,7 +44,11 @@ def identity(config: DataConfig, found: SourceSet, rates: Sequence[Sequence[floa
             "lengths": dict(part.lengths),
             "batch_size": part.batch_size,
             "sources": {
-                use.cached.name: {"rate": rate, "objective": describe(use.objective)}
+                use.cached.name: {
+                    "weight": use.share.weight * use.share.rate,
+                    "share": rate / sum(of_part),
+                    "objective": describe(use.objective),
+                }
                 for use, rate in zip(part.uses, of_part)
             },
         }
@@ -53,6 +60,9 @@ def identity(config: DataConfig, found: SourceSet, rates: Sequence[Sequence[floa
             "split": cached.split,
             "examples": cached.manifest.examples,
             "vocabulary": found.fingerprint,
+            "code": cached.manifest.code,
+            "append_eos": sorted(cached.manifest.append_eos),
+            "trim": dict(cached.manifest.trim),
             "shards": fingerprint(_shards(cached.manifest))[:12],
         }
         for cached in found.sources
@@ -66,20 +76,39 @@ def _shards(manifest: Manifest) -> list[list[Any]]:
 
 
 def describe(objective: Objective) -> Identity:
-    """An objective as JSON: its class and every setting, nested ones too."""
-    return _json(objective)
+    """An objective as JSON: its class, how it groups examples, and every setting, nested ones too."""
+    groups = {name: getattr(objective, name) for name in ("group", "least", "copies")}
+    return _json(objective) | groups
 
 
 def _json(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {"class": type(value).__name__} | {
-            field.name: _json(getattr(value, field.name)) for field in dataclasses.fields(value)
-        }
+        kind = type(value)
+        defaults = {field.name: field.default for field in dataclasses.fields(kind)}
+        own = {name: _json(getattr(value, name)) for name in defaults}
+        default = {name: _json(each) for name, each in defaults.items() if each is not dataclasses.MISSING}
+        return {"class": kind.__name__, **own, _DEFAULTS: default}
     if isinstance(value, Mapping):
         return {str(key): _json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_json(item) for item in value]
-    return value if value is None or isinstance(value, (bool, int, float, str)) else repr(value)
+    if isinstance(value, (set, frozenset)):
+        return sorted(_json(item) for item in value)
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, np.ndarray):
+        return f"array {list(value.shape)} {hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()[:12]}"
+    return getattr(value, "__qualname__", None) or type(value).__qualname__
+
+
+_DEFAULTS = "defaults"  # of the settings of a part; never compared
+
+
+def stored(value: Any) -> Any:
+    """An identity as a state keeps it: without the defaults, which are the reader's own affair."""
+    if isinstance(value, Mapping):
+        return {name: stored(each) for name, each in value.items() if name != _DEFAULTS}
+    return [stored(each) for each in value] if isinstance(value, list) else value
 
 
 def check_identity(saved: Mapping[str, Any], own: Identity, batches: int) -> None:
@@ -88,15 +117,15 @@ def check_identity(saved: Mapping[str, Any], own: Identity, batches: int) -> Non
     Args:
       saved: the identity in the state. own: this loader's. batches: handed out when it was saved.
     """
-    saved, own = _begun(saved, batches), _begun(own, batches)
-    for place, before, now in differences(saved, own):
-        if before is _ABSENT and now == _default(place, own):
-            continue
-        told = "nothing" if before is _ABSENT else repr(before)
+    for place, before, now in differences(_begun(saved, batches), _begun(own, batches)):
         raise UserError(
-            f"loader state was made with {place} = {told}, the run has {'nothing' if now is _ABSENT else repr(now)}; "
-            "set it back, or start a new run from the checkpoint's parameters"
+            f"loader state was made with {place} = {_told(before)}, the run has {_told(now)}; set it back, or start a "
+            "new run from the checkpoint's parameters"
         )
+
+
+def _told(value: Any) -> str:
+    return "nothing" if value is _ABSENT else repr(value)
 
 
 _ABSENT = object()
@@ -106,45 +135,65 @@ def _begun(value: Mapping[str, Any], batches: int) -> Identity:
     """The identity without stages that had not begun and sources that only those read; causes before effects."""
     parts = [part for part in value["settings"]["parts"] if part["step"] < max(batches, 1)]
     read = {name for part in parts for name in part["sources"]}
+    defaults = {field.name: field.default for field in dataclasses.fields(DataConfig)}
     return {
-        "settings": {name: each for name, each in value["settings"].items() if name != "parts"},
+        "settings": {name: each for name, each in value["settings"].items() if name != "parts"}
+        | {_DEFAULTS: {name: defaults[name] for name in _SETTINGS}},
         "steps of stages": [part["step"] for part in parts[1:]],
         "sources": {name: each for name, each in value["sources"].items() if name in read},
-        "parts": {f"from step {part['step']}": part for part in parts},
+        "parts": {f"from step {part['step']}": _compared(part) for part in parts},
     }
 
 
+def _compared(part: Mapping[str, Any]) -> dict[str, Any]:
+    """Weights are told by name where shares differ: 1 to 3 is the same mixture as .25 to .75."""
+    shares = {name: each["share"] for name, each in part["sources"].items()}
+    return {
+        **{name: each for name, each in part.items() if name != "sources"},
+        "objectives": {name: each["objective"] for name, each in part["sources"].items()},
+        "weights": Weights(shares, {name: each["weight"] for name, each in part["sources"].items()}),
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """Shares by source, equal up to rounding, and what was declared."""
+
+    shares: Mapping[str, float]
+    declared: Mapping[str, float]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Weights) or set(self.shares) != set(other.shares):
+            return False
+        return all(math.isclose(share, other.shares[name], rel_tol=1e-9) for name, share in self.shares.items())
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        if len(self.declared) > 8:
+            return f"{len(self.declared)} weights"
+        return (
+            "{"
+            + ", ".join(f"{n!r}: {w:g}" for n, w in self.declared.items())
+            + "} (of what is read: "
+            + (", ".join(f"{share:.3g}" for share in self.shares.values()) + ")")
+        )
+
+
 def differences(saved: Any, own: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """(where, saved, own) of every value that differs, `_ABSENT` where one has none."""
+    """(where, saved, own) of every value that differs, `_ABSENT` where one has none.
+
+    A setting that the saved side lacks and that stands at its own default is no difference.
+    """
     if isinstance(saved, Mapping) and isinstance(own, Mapping):
+        defaults = own.get(_DEFAULTS, {})
         for name in dict.fromkeys([*saved, *own]):
+            if name == _DEFAULTS or (name not in saved and name in defaults and own[name] == defaults[name]):
+                continue
             where = name if place in ("", "settings") else f"{place}.{name}"
             yield from differences(saved.get(name, _ABSENT), own.get(name, _ABSENT), where)
+    elif isinstance(saved, list) and isinstance(own, list) and len(saved) == len(own):
+        for index, (one, other) in enumerate(zip(saved, own)):
+            yield from differences(one, other, f"{place}[{index}]")
     elif saved is _ABSENT or own is _ABSENT or saved != own:
         yield place, saved, own
-
-
-def _default(place: str, own: Identity) -> Any:
-    """The default of a setting that a saved identity lacks: of DataConfig or of the objective it belongs to."""
-    name = place.rpartition(".")[2]
-    if place == name:
-        return next((field.default for field in dataclasses.fields(DataConfig) if field.name == name), _ABSENT)
-    holder = own
-    for part in place.split(".")[:-1]:
-        holder = holder.get(part, holder.get("settings", {}).get(part, {}))
-    return _defaults_of(str(holder.get("class"))).get(name, _ABSENT)
-
-
-def _defaults_of(name: str) -> dict[str, Any]:
-    """Defaults of a dataclass by the name of its class, as JSON: every subclass of Objective that is known."""
-    waiting: list[type] = [Objective]
-    while waiting:
-        kind = waiting.pop()
-        if kind.__name__ == name:
-            return {
-                field.name: _json(field.default)
-                for field in dataclasses.fields(kind)
-                if field.default is not dataclasses.MISSING
-            }
-        waiting += kind.__subclasses__()
-    return {}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from t5x_style.data.data_config import DataConfig
-from t5x_style.data.identity import check_identity, identity
+from t5x_style.data.identity import check_identity, identity, stored
 from t5x_style.data.order import PassOrder, RateTree, SourceOrder, named_seed
 from t5x_style.data.prefetch import Prefetcher
 from t5x_style.data.producer import Batch, Producer
@@ -81,7 +81,7 @@ class Loader(Iterator[Batch]):
         self._found = found
         self._rows = [_rows_of(config, rows, part.batch_size) for part in found.parts]
         self._reader = Reader(found.sources)
-        self._rates = [group_rates(config, found, part, self._reader) for part in found.parts]
+        self._rates = [group_rates(config, part, self._reader) for part in found.parts]
         self._trees = [RateTree(rates) for rates in self._rates]
         self._prefetcher: Prefetcher | None = None
         self._closed = False
@@ -153,7 +153,12 @@ class Loader(Iterator[Batch]):
     def get_state(self) -> dict[str, Any]:
         """The position as a small JSON object: this process's streams; see `merge_states`."""
         streams = {str(index): state.to_json() for index, state in sorted(self._states.items())}
-        return {"format": STATE_FORMAT, "batches": self._batches, "identity": self._identity, "streams": streams}
+        return {
+            "format": STATE_FORMAT,
+            "batches": self._batches,
+            "identity": stored(self._identity),
+            "streams": streams,
+        }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Goes to a position from `get_state` or `merge_states`; the next batches equal those of the first run.
@@ -166,23 +171,37 @@ class Loader(Iterator[Batch]):
                 f"loader state has format {state.get('format')!r}, this version reads {STATE_FORMAT}; start a new run "
                 "from the checkpoint's parameters (init_from)"
             )
-        streams = int(state["identity"]["settings"]["streams"])
-        if streams != self._streams and self.config.streams is None and self.config.repeat:
-            for part in self._found.parts:
-                rows = part.batch_size // self.config.accumulation
-                if rows % streams:
-                    raise UserError(
-                        f"loader state was made with streams = {streams}, of which {rows} rows of a microbatch are no "
-                        "multiple; take the batch_size and accumulation of the first run"
-                    )
+        try:
+            streams = int(state["identity"]["settings"]["streams"])
+            known = {str(index): StreamState.from_json(value) for index, value in state["streams"].items()}
+            batches = int(state["batches"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(f"the loader state is broken ({type(error).__name__}: {error})") from error
+        own_streams = self._streams
+        if self.config.streams is None and self.config.repeat:
+            own_streams = streams
+            self._check_streams(streams)
+        check_identity(state["identity"], identity(self.config, self._found, self._rates, own_streams), batches)
+        if own_streams != self._streams:
             self._stop()
-            self._plan_streams(streams)
-        check_identity(state["identity"], self._identity, state["batches"])
+            self._plan_streams(own_streams)
         own = self._producer.states()
-        missing = [index for index in own if str(index) not in state["streams"]]
+        missing = [index for index in own if str(index) not in known]
         if missing:
             raise UserError(f"loader state lacks the streams {missing}; merge the states of all processes first")
-        self._restart({index: StreamState.from_json(state["streams"][str(index)]) for index in own}, state["batches"])
+        self._restart({index: known[str(index)] for index in own}, batches)
+
+    def _check_streams(self, streams: int) -> None:
+        """That a state's row streams divide the rows of every microbatch."""
+        for part in self._found.parts:
+            rows = part.batch_size // self.config.accumulation
+            if rows % streams:
+                possible = [n for n in range(1, part.batch_size + 1) if part.batch_size % (n * streams) == 0]
+                raise UserError(
+                    f"loader state was made with streams = {streams}, of which {rows} rows of a microbatch (batch_size "
+                    f"{part.batch_size} / accumulation {self.config.accumulation}) are no multiple; with it "
+                    f"accumulation can be {', '.join(map(str, possible)) or 'none'}"
+                )
 
     @staticmethod
     def merge_states(states: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -210,7 +229,7 @@ class Loader(Iterator[Batch]):
             "tokens": {cached.name: _ids_only(cached.manifest) for cached in found.sources},
             "vocabulary": found.fingerprint,
             "vocabulary_size": None if vocabulary is None else vocabulary.size,
-            "unit": found.unit,
+            "unit": first.unit,
             "pad_id": self._plan.pad,
             "start_id": first.uses[0].ids.start,
             "streams": self._streams,
@@ -241,8 +260,8 @@ class Loader(Iterator[Batch]):
         counts["padding_fraction"] = 1 - counts["tokens"] / counts["slots"] if counts["slots"] else 0.0
         by_source = {cached.name: 0 for cached in self._found.sources}
         for state in self._states.values():
-            for name, tokens in state.tokens.items():
-                by_source[name] = by_source.get(name, 0) + tokens
+            for index, tokens in state.tokens.items():
+                by_source[self._found.sources[index].name] += tokens
         counts["tokens_by_source"] = by_source
         return counts | {f"read_{name}": value for name, value in dataclasses.asdict(self._read).items()}
 

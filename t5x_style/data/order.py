@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import bisect
 import collections
+import functools
 import hashlib
 import itertools
 import math
@@ -34,6 +35,12 @@ class Group(NamedTuple):
     source: int  # place in the list of sources that the order was made of
     records: tuple[int, ...]
     epoch: int
+
+
+@functools.cache
+def _coprimes(number: int) -> tuple[int, ...]:
+    """1 and all numbers up to `number` that share no divisor with it."""
+    return tuple(step for step in range(1, number + 1) if math.gcd(step, number) == 1)
 
 
 class RateTree:
@@ -68,7 +75,7 @@ class RateTree:
     def phases(self, seed: int, stream: int, streams: int) -> list[int]:
         """A phase for every node, below its whole weight: those of all streams are whole / streams apart."""
         found = []
-        steps = [step for step in range(1, streams + 1) if math.gcd(step, streams) == 1]
+        steps = _coprimes(streams)
         for number, (_, whole, _, _) in enumerate(self._nodes):
             x = (seed * 0x9E3779B97F4A7C15 + number * 0x94D049BB133111EB + 1) & _WORD
             x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _WORD

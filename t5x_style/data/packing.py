@@ -50,18 +50,24 @@ class Placed(NamedTuple):
 
 
 class Given(NamedTuple):
-    """What an objective may give: field -> number of its side; `f"{side}_parts"` -> number of its side."""
+    """What an objective may give: fields, and `f"{side}_parts"` -> number of its side."""
 
-    fields: Mapping[str, int]
+    fields: Mapping[str, tuple[int, str, tuple[int, ...]]]  # side, kinds of dtype, trailing
     parts: Mapping[str, int]
+    places: tuple[tuple[str, int], ...]  # fields of role "index", and the side that they point into
 
     @classmethod
     def of(cls, spec: BatchSpec) -> Given:
         """Of a spec's fields."""
         numbers = {side: number for number, side in enumerate(spec.sides)}
-        given = [field for field in spec.fields if field.role in ("given", "shifted", "index")]
+        fields = {
+            field.name: (numbers[field.side], "iub" if np.dtype(field.dtype).kind in "iu" else "iubf", field.trailing)
+            for field in spec.fields
+            if field.role in ("given", "shifted", "index")
+        }
         parts = {f"{side}_parts": number for side, number in numbers.items()}
-        return cls({field.name: numbers[field.side] for field in given}, parts)
+        places = tuple((field.name, numbers[field.into]) for field in spec.fields if field.into is not None)
+        return cls(fields, parts, places)
 
 
 def place(fields: Mapping[str, np.ndarray], given: Given, source: int, start: int) -> Placed:
@@ -73,17 +79,36 @@ def place(fields: Mapping[str, np.ndarray], given: Given, source: int, start: in
     """
     sizes, parts = [-1] * len(given.parts), []
     for name, array in fields.items():
-        side = given.fields.get(name)
-        if side is None:
+        known = given.fields.get(name)
+        if known is None:
             if name not in given.parts:
                 raise UserError(f"an objective gives {name!r}, which its spec does not have or which the loader makes")
             parts.append(name)
-        elif sizes[side] < 0:
+            continue
+        side, kinds, trailing = known
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in kinds or array.shape[1:] != trailing:
+            _check_array(name, array, kinds, trailing)
+        if sizes[side] < 0:
             sizes[side] = len(array)
         elif sizes[side] != len(array):
             raise UserError(f"an objective's {name} has {len(array)} tokens, another field of its side {sizes[side]}")
     whole = tuple([max(size, 0) for size in sizes])
+    for name, into in given.places:
+        if name in fields and len(fields[name]) and np.max(fields[name]) >= whole[into]:
+            raise UserError(f"an objective's {name} points at place {np.max(fields[name])} of {whole[into]}")
     return _in_parts(fields, given, source, start, whole) if parts else Placed(fields, source, start, whole)
+
+
+def _check_array(name: str, array: object, kinds: str, trailing: tuple[int, ...]) -> None:
+    """What is no array of its own (a list) is one to packing, if its numbers fit."""
+    try:
+        found = np.asarray(array)
+    except ValueError as error:
+        raise UserError(f"an objective's {name} is no array ({error})") from error
+    if found.ndim != 1 + len(trailing) or found.shape[1:] != trailing:
+        raise UserError(f"an objective's {name} has shape {list(found.shape)}, must be [tokens, {list(trailing)}]")
+    if found.size and found.dtype.kind not in kinds:
+        raise UserError(f"an objective's {name} holds {found.dtype} numbers, its field whole ones")
 
 
 def _in_parts(
@@ -92,7 +117,7 @@ def _in_parts(
     parts = [np.asarray(fields[name], np.int64) for name in given.parts if name in fields]
     if len(parts) != len(sizes) or len({len(own) for own in parts}) > 1:
         raise UserError("an objective gives parts of unequal number, or not on every side")
-    if tuple(int(own.sum()) for own in parts) != sizes:
+    if tuple(int(own.sum()) for own in parts) != sizes or any((own < 0).any() for own in parts):
         raise UserError(f"an objective's parts {[own.tolist() for own in parts]} do not add up to {list(sizes)}")
     return Placed(fields, source, start, sizes, tuple(parts))
 
@@ -256,6 +281,8 @@ def _given(field: Field, run: _Run) -> np.ndarray | int | float:
     if not any(name in piece.fields for piece in run.pieces):
         if field.fill is None and run.layouts[field.side].sizes.any():
             raise UserError(f"the objective gives no {name}")
+        if not run.layouts[field.side].sizes.any():
+            run.given[name] = np.zeros((0, *field.trailing), field.dtype)
         return 0 if field.fill is None else field.fill
     side = list(run.layouts).index(field.side)
     arrays = []

@@ -14,6 +14,7 @@ from t5x_style.data.sources import SourceSet
 from t5x_style.data.stream_plan import StreamPlan
 from t5x_style.data.stream_state import ReadCounts, StreamState
 from t5x_style.data.streams import RowStream
+from t5x_style.errors import UserError
 
 Batch = dict[str, np.ndarray]
 
@@ -33,6 +34,8 @@ class Producer:
         self._config, self._plan, self._parts = config, plan, found.parts
         self._wanted = [{row: index for index, row in enumerate(of_part)} for of_part in rows]
         self._padding = {field.name: plan.pad if field.padding == PAD else field.padding for field in plan.spec.fields}
+        self._tokens = [field.name for field in plan.spec.fields if field.padding == PAD]
+        self._size = 2**31 if found.vocabulary is None else found.vocabulary.size
         # A finite pass ends when all rows have ended, which every process must see at the same batch: so each packs
         # the whole of it and keeps its own rows.
         opened = set(range(plan.streams))
@@ -78,7 +81,17 @@ class Producer:
                     for name, value in values.items():
                         batch[name][micro, wanted[row]] = value
         self._batches += 1
+        self._check_ids(batch)
         return Produced(batch, self.states(), self._read_counts()) if filled else None
+
+    def _check_ids(self, batch: Batch) -> None:
+        """That no objective wrote an id that the vocabulary does not have."""
+        for name in self._tokens:
+            least, most = int(batch[name].min()), int(batch[name].max())
+            if least < 0 or most >= self._size:
+                raise UserError(
+                    f"an objective wrote {least if least < 0 else most} into {name}; ids lie in [0, {self._size})"
+                )
 
     def _read_counts(self) -> ReadCounts:
         total = ReadCounts()

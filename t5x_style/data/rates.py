@@ -13,15 +13,15 @@ import numpy as np
 from t5x_style.data.data_config import DataConfig
 from t5x_style.data.order import SourceOrder
 from t5x_style.data.reader import Reader
-from t5x_style.data.sources import SourceSet, Use, UsedPart
+from t5x_style.data.sources import Use, UsedPart
 from t5x_style.errors import UserError
 
-# Groups read, evenly spaced, to learn how many tokens of a source are kept where the manifest cannot tell: a standard
-# error of 6% for lengths that spread as much as their mean (1 / sqrt(256)).
-MEASURED_GROUPS = 256
+# Examples read, in groups evenly spaced, to learn how many tokens of a source are kept where the manifest cannot tell:
+# a standard error of 6% for lengths that spread as much as their mean (1 / sqrt(256)).
+MEASURED_EXAMPLES = 256
 
 
-def group_rates(config: DataConfig, found: SourceSet, part: UsedPart, reader: Reader) -> list[float]:
+def group_rates(config: DataConfig, part: UsedPart, reader: Reader) -> list[float]:
     """Relative rates at which groups of the sources of a stage are read.
 
     Raises:
@@ -29,14 +29,20 @@ def group_rates(config: DataConfig, found: SourceSet, part: UsedPart, reader: Re
     """
     if not config.repeat or len(part.uses) == 1:
         return [1.0] * len(part.uses)
-    units = {found.unit, *(use.share.unit for use in part.uses if use.share.unit)}
+    units = {part.unit, *(use.share.unit for use in part.uses if use.share.unit)}
     if units == {"examples"}:
         tokens = [1.0] * len(part.uses)
     else:
         tokens = [kept_tokens(use, part, reader, config.seed) for use in part.uses]
-    shares = _shares(part.uses, tokens, found.unit)
+    for use, mean in zip(part.uses, tokens):
+        if not mean:
+            raise UserError(
+                f"source {use.cached.name!r}: {type(use.objective).__name__} keeps no token of it to be counted; set "
+                "DataConfig.unit to 'examples'"
+            )
+    shares = _shares(part.uses, tokens, part.unit)
     groups = [_examples_of_a_group(use) for use in part.uses]
-    if found.unit == "examples":
+    if part.unit == "examples":
         return [share / examples for share, examples in zip(shares, groups)]
     return [share / (mean * examples) for share, mean, examples in zip(shares, tokens, groups)]
 
@@ -80,12 +86,14 @@ def kept_tokens(use: Use, part: UsedPart, reader: Reader, seed: int) -> float:
 def _measured(use: Use, part: UsedPart, reader: Reader, seed: int) -> float:
     objective, records = use.objective, use.cached.manifest.examples
     order = SourceOrder(records, objective.group, objective.least, 0, False, 1)
-    chosen = np.unique(np.linspace(0, order.groups - 1, min(order.groups, MEASURED_GROUPS)).astype(int)).tolist()
+    wanted = min(order.groups, -(-MEASURED_EXAMPLES // objective.group))
+    chosen = np.unique(np.linspace(0, order.groups - 1, wanted).astype(int)).tolist()
+    places = [order[number][0] for number in chosen]
+    found = iter(reader.read([(use, record) for group in places for record in group]))
     total = read = 0
-    for number in chosen:
-        places, _ = order[number]
-        examples = [found for found in reader.read([(use, record) for record in places]) if found is not None]
-        read += len(places)
+    for number, group in zip(chosen, places):
+        examples = [example for example in [next(found) for _ in group] if example is not None]
+        read += len(group)
         if len(examples) >= objective.least:
             rng = np.random.default_rng([seed, number])
             total += sum(piece.raw for piece in objective.segments(examples, part.lengths, use.ids, rng))

@@ -96,12 +96,14 @@ class Reader:
         if id(use) not in self._rules:
             self._rules[id(use)] = use, _rules(use)
         try:
-            found = decode_example(serialized, np.int32)
+            found = decode_example(serialized)
             example = {}
-            for name, feature, limit, required in self._rules[id(use)][1]:
+            for name, feature, limit, required, size in self._rules[id(use)][1]:
                 if name not in found:
                     raise UserError(f"no feature {name!r}")
                 value = restore(name, found[name], feature)
+                if size is not None:
+                    value = _checked_ids(name, value, size)
                 if required and not len(value):
                     return None
                 example[name] = value if limit is None else value[:limit]
@@ -111,15 +113,27 @@ class Reader:
         return Example(example, record)
 
 
-_Rule = tuple[str, Feature, int | None, bool]
+_Rule = tuple[str, Feature, int | None, bool, int | None]
+
+
+def _checked_ids(name: str, value: np.ndarray, size: int) -> np.ndarray:
+    """[tokens] int32, once none of them is outside the vocabulary."""
+    if len(value) and (value.max() >= size or value.min() < 0):
+        wrong = value[(value >= size) | (value < 0)][0]
+        raise UserError(f"feature {name!r} holds the id {wrong}, its vocabulary has ids in [0, {size})")
+    return value.astype(np.int32, copy=False)
 
 
 def _rules(use: Use) -> list[_Rule]:
-    """(name, feature, most tokens without EOS, whether it may not be empty) of the features that are read."""
+    """(name, feature, most tokens without EOS, whether it may not be empty, ids there are) of what is read."""
     manifest, rules = use.cached.manifest, []
     for name in use.objective.features:
         limit = manifest.trim.get(name)
         if limit is not None and name in manifest.append_eos:
             limit = max(0, limit - 1)
-        rules.append((name, manifest.features[name], limit, name in use.objective.required))
+        feature = manifest.features[name]
+        size = None
+        if use.objective.kinds.get(name, "ids") == "ids":
+            size = 2**31 if feature.vocabulary is None else manifest.vocabularies[feature.vocabulary].size
+        rules.append((name, feature, limit, name in use.objective.required, size))
     return rules

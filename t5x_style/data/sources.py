@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 
 from t5x_style import files
@@ -23,6 +24,11 @@ class Cached:
     split: str
     cache_dir: str
     manifest: Manifest
+
+    @functools.cached_property
+    def mean_tokens(self) -> float:
+        """Items of an example, of all features together."""
+        return sum(self.manifest.tokens.values()) / max(self.manifest.examples, 1)
 
     @property
     def folder(self) -> str:
@@ -58,9 +64,10 @@ class Use:
 
 @dataclasses.dataclass(frozen=True)
 class UsedPart:
-    """One stage: the sources that it reads, in order of name; from which step; its row lengths by side; its rows."""
+    """One stage: the sources that it reads, in order of name; from which step; the unit of its weights; its rows."""
 
     step: int
+    unit: str
     uses: tuple[Use, ...]
     lengths: dict[str, int]
     batch_size: int
@@ -73,13 +80,12 @@ class SourceSet:
     Attributes:
       sources: all, in order of name; those that only a later stage reads follow, so that a stage that is added later
         changes no number. parts: the stages.
-      unit: of weights. vocabulary, fingerprint: of all ids that are read; None: ids without one, or no ids.
+      vocabulary, fingerprint: of all ids that are read; None: ids without one, or no ids.
       tokenizer_folder: the tokenizer's files in the cache; None: it holds none.
     """
 
     sources: tuple[Cached, ...]
     parts: tuple[UsedPart, ...]
-    unit: str
     vocabulary: VocabularyInfo | None
     fingerprint: str | None
     tokenizer_folder: str | None
@@ -94,9 +100,14 @@ def resolve_sources(config: DataConfig) -> SourceSet:
     """
     sources: dict[str, Cached] = {}
     found: list[list[tuple[str, Objective, Share]]] = []
-    units: list[str | None] = []
+    units: list[str] = []
     for part in config.parts:
-        entries = sorted(_entries(config, part, units), key=lambda entry: entry[0].name)
+        entries = sorted(_entries(config, part), key=lambda entry: entry[0].name)
+        own = next((share.unit for _, _, share in entries if share.of is None and share.unit), "examples")
+        units.append(config.unit or (own if part.sources is None else "tokens"))
+        names = [cached.name for cached, _, _ in entries]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise UserError(f"DataConfig.sources: two sources are called {twice[0]!r}; give one another name")
         for cached, objective, _ in entries:
             _check(cached, objective)
             if (old := sources.setdefault(cached.name, cached)) != cached:
@@ -114,21 +125,21 @@ def resolve_sources(config: DataConfig) -> SourceSet:
     uses = [(sources[name], objective) for entries_ in found for name, objective, _ in entries_]
     fingerprint, vocabulary, facts, folder_ = _common_vocabulary(uses)
     parts = []
-    for part, entries_ in zip(config.parts, found):
+    known = ids_of(vocabulary, facts, None)
+    for part, unit, entries_ in zip(config.parts, units, found):
         lengths = config.lengths_of(part.length)
         made = tuple(
-            Use(order[name], sources[name], objective, _ids(sources[name], objective, vocabulary, facts), share)
+            Use(order[name], sources[name], objective, _ids(sources[name], objective, known), share)
             for name, objective, share in entries_
         )
         for use in made:
             _check_objective(use, lengths)
-        parts.append(UsedPart(part.step, made, lengths, part.batch_size))
-    unit = config.unit or ("tokens" if config.sources is not None else units[0] or "examples")
-    return SourceSet(tuple(sources.values()), tuple(parts), unit, vocabulary, fingerprint, folder_)
+        parts.append(UsedPart(part.step, unit, made, lengths, part.batch_size))
+    return SourceSet(tuple(sources.values()), tuple(parts), vocabulary, fingerprint, folder_)
 
 
-def _entries(config: DataConfig, part: Part, units: list[str | None]) -> Iterator[tuple[Cached, Objective, Share]]:
-    """The sources of a stage; notes the unit of a Mixture that stands for all."""
+def _entries(config: DataConfig, part: Part) -> Iterator[tuple[Cached, Objective, Share]]:
+    """The sources of a stage, those of a Mixture one by one."""
     alone = part.sources is None
     for label, given in ({config.name: 1.0} if part.sources is None else part.sources).items():
         source = given if isinstance(given, Source) else Source(given)
@@ -139,8 +150,6 @@ def _entries(config: DataConfig, part: Part, units: list[str | None]) -> Iterato
         objective = source.objective or config.objective
         assert objective is not None
         mixture = read_mixture(cache_dir, name)
-        if alone:
-            units.append(None if mixture is None else mixture.unit)
         if mixture is None:
             yield _cached(label, name, split, cache_dir), objective, Share(float(source.weight))
             continue
@@ -152,7 +161,8 @@ def _entries(config: DataConfig, part: Part, units: list[str | None]) -> Iterato
             raise UserError(f"{where}: no source has a rate above 0; nothing would be read")
         for task, rate in mixture.rates.items():
             if rate:
-                share = Share(rate) if alone else Share(float(source.weight), label, rate, mixture.unit)
+                weight, of = (rate, None) if alone else (float(source.weight), label)
+                share = Share(weight, of, 1.0 if alone else rate, mixture.unit)
                 yield _cached(task if alone else f"{label}/{task}", task, split, cache_dir), objective, share
 
 
@@ -170,6 +180,14 @@ def _check(cached: Cached, objective: Objective) -> None:
                 f"{where} has the features {', '.join(sorted(manifest.features))} but {what} reads {feature!r}; set "
                 "the objective's feature names"
             )
+        found, wanted = manifest.features[feature], objective.kinds.get(feature, "ids")
+        # Whole numbers that were cached as ids of no vocabulary may stand for numbers.
+        if found.kind != wanted and not (wanted == "numbers" and found.kind == "ids" and found.vocabulary is None):
+            told = {"ids": "token ids", "numbers": "numbers", "array": f"arrays of {found.dtype}"}
+            raise UserError(
+                f"{where}: feature {feature!r} holds {told[found.kind]}, {what} reads it as {wanted}; name another "
+                "feature, or declare it so in its Task"
+            )
     if not manifest.examples:
         raise UserError(f"{where} holds no example; leave it out of the mixture (weight 0) or correct its Task")
     if manifest.examples < objective.least:
@@ -180,7 +198,7 @@ def _check(cached: Cached, objective: Objective) -> None:
     for feature in objective.required:
         if not manifest.tokens.get(feature):
             raise UserError(f"{where}: every {feature!r} is empty; leave it out (weight 0) or correct its Task")
-    for feature in _token_features(cached, objective):
+    for feature in _token_features(objective):
         fingerprint = manifest.features[feature].vocabulary
         if feature in manifest.append_eos and (
             fingerprint is None or manifest.vocabularies[fingerprint].eos_id is None
@@ -191,8 +209,8 @@ def _check(cached: Cached, objective: Objective) -> None:
             )
 
 
-def _token_features(cached: Cached, objective: Objective) -> list[str]:
-    return [name for name in objective.features if cached.manifest.features[name].kind == "ids"]
+def _token_features(objective: Objective) -> list[str]:
+    return [name for name in objective.features if objective.kinds.get(name, "ids") == "ids"]
 
 
 def _common_vocabulary(
@@ -201,7 +219,7 @@ def _common_vocabulary(
     """(fingerprint, vocabulary, facts, tokenizer's folder) of all token ids that are read."""
     seen: dict[str | None, tuple[str, Cached]] = {}
     for cached, objective in uses:
-        for feature in _token_features(cached, objective):
+        for feature in _token_features(objective):
             fingerprint = cached.manifest.features[feature].vocabulary
             seen.setdefault(fingerprint, (f"{cached.name}.{feature}", cached))
     if len(seen) > 1:
@@ -217,20 +235,31 @@ def _common_vocabulary(
     folders = dict.fromkeys(cached.cache_dir for cached, _ in uses)
     folder = next((folder for folder in folders if tokenizer_folder(folder, fingerprint)), cached.cache_dir)
     facts = read_facts(folder, fingerprint)
+    _check_facts(facts, cached.manifest.vocabularies[fingerprint].size, folder)
     return fingerprint, cached.manifest.vocabularies[fingerprint], facts, tokenizer_folder(folder, fingerprint)
+
+
+def _check_facts(facts: VocabularyFacts, size: int, cache_dir: str) -> None:
+    worst = max([*facts.special.values(), *facts.roles.values(), 0])
+    if (facts.classes is not None and len(facts.classes) != size) or worst >= size:
+        raise UserError(
+            f"{cache_dir}: what it keeps of the vocabulary does not fit its {size} ids (files cut off or mixed up); "
+            "delete the cache and cache again"
+        )
 
 
 def _short(fingerprint: str | None) -> str:
     return "none" if fingerprint is None else fingerprint[:12]
 
 
-def _ids(cached: Cached, objective: Objective, vocabulary: VocabularyInfo | None, facts: VocabularyFacts) -> Ids:
+def _ids(cached: Cached, objective: Objective, known: Ids) -> Ids:
+    """Those of the vocabulary, with what is the source's and the objective's own."""
     start = objective.start_id
-    if start is not None and vocabulary is not None and start >= vocabulary.size:
-        raise UserError(
-            f"{type(objective).__name__}.start_id {start} is outside the vocabulary of {vocabulary.size} pieces"
-        )
-    return ids_of(vocabulary, facts, start, cached.manifest)
+    if start is None:
+        start = known.start
+    elif known.size is not None and start >= known.size:
+        raise UserError(f"{type(objective).__name__}.start_id {start} is outside the vocabulary of {known.size} pieces")
+    return known._replace(start=start, append_eos=frozenset(cached.manifest.append_eos))
 
 
 def _check_objective(use: Use, lengths: dict[str, int]) -> None:

@@ -22,7 +22,7 @@ class StreamState:
       window: windows before this one. row: rows of it already handed out.
       next: the first piece not yet read when the window began. carried: pieces read before it that found no room.
       switches: the first group of every stage after the first that has begun.
-      tokens: raw tokens handed out, by the source's name, since the run began.
+      tokens: raw tokens handed out, by the number of the source, since the run began; a later stage changes no number.
     """
 
     window: int = 0
@@ -30,14 +30,15 @@ class StreamState:
     next: Cursor = Cursor(0, 0)
     carried: tuple[Cursor, ...] = ()
     switches: tuple[int, ...] = ()
-    tokens: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    tokens: Mapping[int, int] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object; what is empty is left out."""
         value: dict[str, Any] = {"window": self.window, "row": self.row, "next": list(self.next)}
         value |= {"carried": [list(cursor) for cursor in self.carried]} if self.carried else {}
         value |= {"switches": list(self.switches)} if self.switches else {}
-        return value | ({"tokens": dict(self.tokens)} if self.tokens else {})
+        counts = [self.tokens.get(index, 0) for index in range(max(self.tokens, default=-1) + 1)]
+        return value | ({"tokens": counts} if counts else {})
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> StreamState:
@@ -48,7 +49,7 @@ class StreamState:
             Cursor(*value["next"]),
             tuple(Cursor(*cursor) for cursor in value.get("carried", ())),
             tuple(value.get("switches", ())),
-            {str(name): int(count) for name, count in value.get("tokens", {}).items()},
+            {index: int(count) for index, count in enumerate(value.get("tokens", ())) if count},
         )
 
 

@@ -27,6 +27,7 @@ from t5x_style.errors import UserError
 ROWS_PER_WINDOW = 32
 _MOST_BARREN = 20_000  # groups in a row without a piece before an endless stream gives up: it would never end
 _READ_AHEAD = 64  # examples per call of the reader
+_TOKENS_AHEAD = 2**18  # where documents are long, fewer: all that was read ahead is held
 
 
 class Pending(NamedTuple):
@@ -34,7 +35,6 @@ class Pending(NamedTuple):
 
     cursor: Cursor
     placed: Placed
-    name: str  # of its source
     raw: int
 
 
@@ -45,14 +45,17 @@ class _Cut:
         self.number, self.use, self.part, self.rng = number, use, part, rng
         self.pieces: Iterator[Piece] = iter(())
         if len(examples) >= use.objective.least:
-            self.pieces = self._told(use.objective.segments(examples, part.lengths, use.ids, rng))
+            self.pieces = self._told(examples)
         self.records = [example.record for example in examples]
         self.made = 0
 
-    def _told(self, pieces: Iterator[Piece]) -> Iterator[Piece]:
+    def _told(self, examples: list[Example]) -> Iterator[Piece]:
         """The pieces; raises UserError where the objective fails, with the place in its code."""
         try:
-            yield from pieces
+            for piece in self.use.objective.segments(examples, self.part.lengths, self.use.ids, self.rng):
+                if not isinstance(piece, Piece):
+                    raise UserError(f"{type(self.use.objective).__name__} makes a {type(piece).__name__}, not a Piece")
+                yield piece
         except UserError:
             raise
         except Exception as error:
@@ -105,7 +108,7 @@ class RowStream:
             return None
         values = {name: array[row] for name, array in self._rows.items()}
         for pending in self._contents[row]:
-            self._tokens[pending.name] = self._tokens.get(pending.name, 0) + pending.raw
+            self._tokens[pending.placed.source] = self._tokens.get(pending.placed.source, 0) + pending.raw
         if row + 1 < self._number:
             self._row = row + 1
         else:
@@ -284,7 +287,7 @@ class RowStream:
                 self.counts.split += cut.made == 1
             cursor = Cursor(cut.number, cut.made)
             cut.made += 1
-            return Pending(cursor, self._placed(cut, piece), cut.use.cached.name, piece.raw)
+            return Pending(cursor, self._placed(cut, piece), piece.raw)
         return None
 
     def _placed(self, cut: _Cut, piece: Piece) -> Placed:
@@ -292,7 +295,8 @@ class RowStream:
         try:
             placed = place(piece.fields, self._plan.given, cut.use.source, cut.use.ids.start)
         except UserError as error:
-            raise UserError(f"{what}, source {cut.use.cached.name!r}: {error}") from error
+            where = f"source {cut.use.cached.name!r}, records {cut.records}"
+            raise UserError(f"{what}, {where}: {error}") from error
         if not any(placed.sizes):
             raise UserError(f"{what} made a piece without a token; it must yield none, or Piece({{}}, cut=...)")
         if any(map(int.__gt__, placed.sizes, cut.part.capacity)):
@@ -311,11 +315,13 @@ class RowStream:
         if self._plan.one_pass is not None:
             end = -(-(self._plan.one_pass.size - self._index) // self._plan.streams)  # groups of this stream
             numbers = range(self._read_next, min(numbers.stop, max(self._read_next, end)))
-        groups, examples = [], 0
+        groups, examples, tokens = [], 0, 0.0
         for number in numbers:
             groups.append((number, *self._order[number]))
-            examples += len(groups[-1][2].records)
-            if examples >= _READ_AHEAD:
+            use, group = groups[-1][1:]
+            examples += len(group.records)
+            tokens += len(group.records) * use.cached.mean_tokens
+            if examples >= _READ_AHEAD or tokens >= _TOKENS_AHEAD:
                 break
         self._ahead.extend(self._read(groups))
         self._read_next += len(groups)

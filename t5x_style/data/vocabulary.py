@@ -175,7 +175,10 @@ class Vocabulary:
         roles["begin"] = self.pad_id if self.bos_id is None else self.bos_id  # as `encode` does
         roles |= {role: special.get(name) for role, name in (("mask", "[MASK]"), ("cls", "[CLS]"), ("sep", "[SEP]"))}
         pieces = [piece.piece for piece in proto.pieces] + [""] * self.extra_ids
-        return facts_of_pieces(pieces, special, {role: token for role, token in roles.items() if token is not None})
+        control = [token for token, piece in enumerate(proto.pieces) if piece.type == 3]
+        control += range(self._pieces, self.size)
+        known = {role: token for role, token in roles.items() if token is not None}
+        return facts_of_pieces(pieces, special, known, control)
 
     def own_files(self) -> dict[str, bytes]:
         """sentencepiece.model, and extra_ids.json where there are any."""

@@ -6,14 +6,14 @@
 
 Worked example, the pieces <pad> </s> <unk> ▁a b . ▁what? of a SentencePiece model:
 
-    classes    4  4  4  1  0  2  3
+    classes    4  4  0  1  0 10 11
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,13 +47,20 @@ class VocabularyFacts:
     classes: np.ndarray | None = None
 
 
-def facts_of_pieces(pieces: Sequence[str], special: Mapping[str, int], roles: Mapping[str, int]) -> VocabularyFacts:
+def facts_of_pieces(
+    pieces: Sequence[str],
+    special: Mapping[str, int],
+    roles: Mapping[str, int],
+    control: Collection[int] | None = None,
+) -> VocabularyFacts:
     """The facts of a vocabulary whose pieces are known.
 
     Args:
       pieces: the piece of every id, "" where there is none; a continuation is told by "##" in front (WordPiece), a word
         by a space or its sign in front (SentencePiece, byte-level BPE).
       special, roles: as in VocabularyFacts.
+      control: ids that are no text, whose class is "special"; None: all of `special`. Those of roles are, but for the
+        unknown piece, which stands for text (BERT masks it too).
     """
     wordpiece = any(piece.startswith("##") for piece in pieces) and not any(piece.startswith("▁") for piece in pieces)
     classes = np.zeros(len(pieces), np.uint8)
@@ -65,7 +72,9 @@ def facts_of_pieces(pieces: Sequence[str], special: Mapping[str, int], roles: Ma
             | ENDS_SENTENCE * stripped.endswith(_SENTENCE_ENDS)
             | ENDS_CLAUSE * stripped.endswith(_SENTENCE_ENDS + _CLAUSE_ENDS)
         )
-    for token in {*special.values(), *roles.values()}:
+    unknown = roles.get("unk")
+    no_text = {*(special.values() if control is None else control), *roles.values()} - {unknown}
+    for token in no_text:
         classes[token] = SPECIAL
     return VocabularyFacts(dict(special), dict(roles), classes)
 

@@ -206,7 +206,10 @@ class Faulty(CausalLM):
     ("kind", "message"),
     [
         ("fails", r"Faulty fails on the records \[\d\] of .*docs/train: IndexError: .* line \d+"),
-        ("field", "Faulty, source 'docs': an objective gives 'decoder_targets', which its spec does not have"),
+        (
+            "field",
+            r"Faulty, source 'docs', records \[\d\]: an objective gives 'decoder_targets', which its spec does not have",
+        ),
         ("long", r"Faulty made a piece of \[40\] tokens for rows of \[32\] \(decoder\); an objective must cut"),
         ("empty", "Faulty made a piece without a token"),
         ("nothing", r"Faulty made nothing of 20,001 groups of examples in a row, the last of source 'docs'"),

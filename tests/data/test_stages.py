@@ -85,7 +85,7 @@ def test_nothing_is_lost_where_it_fits(make_cache):
     state = loader.get_state()
     (stream,) = state["streams"].values()
     assert len(stream["switches"]) == 1
-    assert stream["tokens"] == {"a": sum(seen.values())}
+    assert stream["tokens"] == [sum(seen.values())]
     assert loader.counters()["read_dropped"] == 0
 
 
@@ -181,8 +181,11 @@ def test_what_a_resume_refuses_is_named(config):
         ({"packing": False}, "packing = True, the run has False"),
         ({"length": 24}, "parts.from step 0.lengths.decoder = 16, the run has 24"),
         ({"streams": 2}, "streams = 4, the run has 2"),
-        ({"sources": heavier}, r"parts.from step 0.sources.a.rate = .*, the run has"),
-        ({"objective": CausalLM(start_id=5)}, "sources.a.objective.start_id = None, the run has 5"),
+        (
+            {"sources": heavier},
+            r"step 0.weights = {'a': 3, 'b': 1} \(of what is read: .*, the run has {'a': 2, 'b': 1}",
+        ),
+        ({"objective": CausalLM(start_id=5)}, "step 0.objectives.a.start_id = None, the run has 5"),
         ({"stages": THREE[1:]}, r"steps of stages = \[5\], the run has \[\]"),
         ({"stages": (Stage(6, length=8), *THREE[1:])}, r"steps of stages = \[5\], the run has \[6\]"),
     ):
@@ -190,6 +193,8 @@ def test_what_a_resume_refuses_is_named(config):
             open_loader(replaced(config, **changes)).set_state(state)
     open_loader(replaced(config, stages=THREE[:1])).set_state(state)  # those to come may go
     open_loader(replaced(config, prefetch=3)).set_state(state)
+    thirds = {"a": 0.75, "b": 0.25}  # the same mixture
+    open_loader(replaced(config, sources=thirds)).set_state(state)
 
 
 def test_changed_data_is_named(config, make_cache, documents):
@@ -210,7 +215,7 @@ def test_a_newer_setting_must_stand_at_its_default(config):
     open_loader(config).set_state(state)
     with pytest.raises(UserError, match="isolate = nothing, the run has False"):
         open_loader(replaced(config, isolate=False)).set_state(state)
-    with pytest.raises(UserError, match=r"objective.begin = nothing, the run has 'tokenizer'"):
+    with pytest.raises(UserError, match=r"objectives.a.begin = nothing, the run has 'tokenizer'"):
         open_loader(replaced(config, objective=CausalLM(begin="tokenizer"))).set_state(state)
     state["identity"]["settings"]["packing"] = False  # the default it was made under
     with pytest.raises(UserError, match="packing = False, the run has True"):

@@ -135,7 +135,7 @@ def test_a_start_that_does_not_fit_is_one_line(tuned, tmp_path, capfd):
         ("meta-llama/Llama-3.2-1B", 16, "does not exist; give a MODEL_DIR or a Hugging Face folder (a name on the Hub"),
     ):
         places = [f"MODEL_DIR='{tmp_path / 'model'}'", f"INIT_FROM='{start}'", f"CACHE_DIR='{cache}'"]
-        assert finetune(tmp_path, *places, f"LENGTH={length}") == 2
+        assert finetune(*places, f"LENGTH={length}") == 2
         (line,) = [line for line in capfd.readouterr().err.splitlines() if line.strip()]
         assert message in line
 

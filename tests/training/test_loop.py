@@ -225,7 +225,7 @@ def test_init_from_a_hugging_face_folder_is_init_from_the_model(folder, eight_de
         (("MODEL_DIR='{folder}/straight'", "llama.embed_dim=64"), "embed_dim is 64, not 32; use another folder"),
         (("MODEL_DIR='{folder}/x'", "TrainRun.init_from='{folder}'"), "is no MODEL_DIR"),
         (("MODEL_DIR='{folder}/x'", "TASK='nothing'"), "python -m beam_pipelines.cache_tasks --task nothing"),
-        (("MODEL_DIR='{folder}/y'", "llama.vocab_size=100"), "has ids up to 127, the model only 100 rows"),
+        (("MODEL_DIR='{folder}/y'", "llama.vocab_size=100"), "has 128 ids, the model only 100"),
         (("MODEL_DIR='{folder}/x'", "MeshConfig.fsdp=3"), "needs 3 devices, there are 1"),
         (("MODEL_DIR='{folder}/x'", "--num_processes=2"), "go together"),
         (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -40,6 +40,8 @@ class CausalLM(Objective):
       begin: what a row begins with: "start_id", or as the "tokenizer" begins a text.
     """
 
+    joinable: ClassVar[bool] = True
+
     feature: str = "targets"
     response_spans: str | None = None
     begin: Literal["start_id", "tokenizer"] = "start_id"
@@ -54,6 +56,10 @@ class CausalLM(Objective):
     @property
     def features(self) -> tuple[str, ...]:
         return (self.feature,) if self.response_spans is None else (self.feature, self.response_spans)
+
+    @property
+    def kinds(self) -> Mapping[str, str]:
+        return {} if self.response_spans is None else {self.response_spans: "numbers"}
 
     @property
     def required(self) -> tuple[str, ...]:
@@ -106,10 +112,12 @@ class CausalLM(Objective):
 def span_weights(spans: np.ndarray, raw: int, length: int) -> np.ndarray:
     """[length] float32: 1 on the tokens of flat [start, end) pairs; an EOS counts to a span that ends before it.
 
+    A span that goes on behind the raw tokens was cut off by the Task's trimming: it has no end to learn.
+
     >>> span_weights(np.array([1, 2, 4, 5]), 5, 6).tolist()
     [0.0, 1.0, 0.0, 0.0, 1.0, 1.0]
     """
     weights = np.zeros(length, np.float32)
     for start, end in spans.reshape(-1, 2).astype(int).tolist():
-        weights[start : length if end >= raw else end] = 1
+        weights[start : length if end == raw else min(end, raw)] = 1
     return weights

@@ -54,11 +54,13 @@ class Objective(abc.ABC):
       group: so many examples of one source and one epoch are handed to `segments` together; the last group of an epoch
         may be shorter, or longer by up to least - 1. least: fewer are never handed over; a smaller source is refused.
       copies: random choices repeat after so many epochs (BERT's dupe factor); None: new in every epoch.
+      joinable: its pieces may be joined to one segment a row (DataConfig.isolate=False).
     """
 
     group: ClassVar[int] = 1
     least: ClassVar[int] = 1
     copies: ClassVar[int | None] = None
+    joinable: ClassVar[bool] = False
 
     start_id: int | None = None
 
@@ -70,6 +72,11 @@ class Objective(abc.ABC):
     @abc.abstractmethod
     def features(self) -> tuple[str, ...]:
         """The features it reads; those that are ids must have the same vocabulary."""
+
+    @property
+    def kinds(self) -> Mapping[str, str]:
+        """What features hold that are no token ids: "numbers" or "array" (data/manifest.py: Feature.kind)."""
+        return {}
 
     @property
     def required(self) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -32,6 +32,8 @@ class PrefixLM(Objective):
       bidirectional_prefix: positions of the prefix see each other in both directions.
       trim_inputs: "left" keeps the end of the inputs, next to the answer; "right" keeps their beginning, as seqio does.
     """
+
+    joinable: ClassVar[bool] = True
 
     inputs: str = "inputs"
     targets: str = "targets"

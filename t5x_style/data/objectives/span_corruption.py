@@ -91,7 +91,7 @@ def check_noise(name: str, density: float, mean_span: float) -> None:
     """Raises UserError for a share or a mean that cannot be."""
     if not 0 < density < 1:
         raise UserError(f"{name}.noise_density is {density}, must be a share above 0 and below 1")
-    if mean_span < 1:
+    if not 1 <= mean_span < float("inf"):
         raise UserError(f"{name}.mean_span is {mean_span}, must be at least 1 token")
 
 

@@ -146,7 +146,8 @@ class HuggingFaceTokenizer:
         if plain and whole[1 : 1 + len(plain)] == plain:
             roles["begin"] = whole[0]
         special = {token.content: number for number, token in added.items()}
-        return facts_of_pieces(pieces, special | {pieces[token]: token for token in roles.values()}, roles)
+        control = [number for number, token in added.items() if token.special]
+        return facts_of_pieces(pieces, special | {pieces[token]: token for token in roles.values()}, roles, control)
 
     def own_files(self) -> dict[str, bytes]:
         """Every file of the folder that belongs to the tokenizer, its chat template included (NAMES).

@@ -200,6 +200,14 @@ class Faulty(CausalLM):
             yield Piece({"decoder_target_tokens": np.resize(tokens, 40)})
         elif self.kind == "empty":
             yield Piece({"decoder_target_tokens": tokens[:0]})
+        elif self.kind == "no piece":
+            yield {"decoder_target_tokens": tokens}
+        elif self.kind == "halves":
+            yield Piece({"decoder_target_tokens": tokens[:2] + 0.5})
+        elif self.kind == "negative":
+            yield Piece({"decoder_target_tokens": tokens[:1] * 0 - 7})
+        elif self.kind == "two dimensions":
+            yield Piece({"decoder_target_tokens": tokens[None]})
 
 
 @pytest.mark.parametrize(
@@ -208,10 +216,14 @@ class Faulty(CausalLM):
         ("fails", r"Faulty fails on the records \[\d\] of .*docs/train: IndexError: .* line \d+"),
         (
             "field",
-            r"Faulty, source 'docs', records \[\d\]: an objective gives 'decoder_targets', which its spec does not have",
+            r"Faulty, source 'docs', records \[\d\]: an objective gives 'decoder_targets', which its spec",
         ),
         ("long", r"Faulty made a piece of \[40\] tokens for rows of \[32\] \(decoder\); an objective must cut"),
         ("empty", "Faulty made a piece without a token"),
+        ("no piece", "Faulty makes a dict, not a Piece"),
+        ("halves", "decoder_target_tokens holds float64 numbers, its field whole ones"),
+        ("negative", r"an objective wrote -7 into decoder_input_tokens; ids lie in \[0, 10000\)"),
+        ("two dimensions", "decoder_target_tokens has shape"),
         ("nothing", r"Faulty made nothing of 20,001 groups of examples in a row, the last of source 'docs'"),
     ],
 )
@@ -220,6 +232,30 @@ def test_an_objectives_mistakes_are_one_line(make_cache, documents, kind, messag
     loader = open_loader(config_of(make_cache.folder, {"docs": 1.0}, objective=Faulty(kind=kind)))
     with pytest.raises(UserError, match=message):
         next(loader)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Barren(Faulty):
+    """Makes nothing, and may cut: a mixture in tokens looks before it begins."""
+
+    def may_cut(self, longest, lengths):
+        return True
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Listing(CausalLM):
+    """Gives a list in place of a generator."""
+
+    def segments(self, examples, lengths, ids, rng):
+        return [Piece({"decoder_target_tokens": each.features["targets"][:k]}) for each in examples for k in (3, 5)]
+
+
+def test_a_list_of_pieces_does(make_cache):
+    make_cache("docs", [{"targets": np.arange(10 * n, 10 * n + 6)} for n in range(1, 9)], shards=1)
+    config = config_of(make_cache.folder, {"docs": 1.0}, objective=Listing(), packing=False, batch_size=16, length=8)
+    batch = next(open_loader(dataclasses.replace(config, repeat=False)))
+    found = sorted((row[:1].tolist()[0], int((row > 0).sum())) for row in batch["decoder_target_tokens"][0])
+    assert found == [(10 * n, size) for n in range(1, 9) for size in (3, 5)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -270,3 +306,66 @@ def test_task_rates():
     assert task_rates([10**9, 1], 1e6) == pytest.approx([0.5, 0.5], abs=1e-4)
     with pytest.raises(UserError, match="must be above 0"):
         task_rates([3, 0])
+
+
+# What is refused before anything is read.
+
+
+def test_features_of_another_kind_are_no_tokens(tmp_path):
+    """Floats were read as tokens: [1.5, 2.7] as the ids 1 and 2."""
+    features = {"targets": Feature("float32", kind="numbers"), "pixels": Feature("uint8", kind="array", shape=(2,))}
+    write(tmp_path, features, [{"targets": [1.5], "pixels": np.zeros(2, np.uint8)}], None)
+    for name, told in (("targets", "holds numbers"), ("pixels", "holds arrays of uint8")):
+        with pytest.raises(UserError, match=f"feature {name!r} {told}, CausalLM reads it as ids"):
+            open_loader(DataConfig(str(tmp_path), "task", CausalLM(feature=name), batch_size=1, length=4))
+    objective = CausalLM(feature="pixels", response_spans="pixels")
+    with pytest.raises(UserError, match=r"reads it as ids|reads it as numbers"):
+        open_loader(DataConfig(str(tmp_path), "task", objective, batch_size=1, length=4))
+
+
+@pytest.mark.parametrize("wrong", [-1, 300, 5_000_000])
+def test_ids_outside_the_vocabulary_of_an_older_cache(tmp_path, wrong):
+    write(tmp_path, {"targets": Feature("int32", vocabulary="print")}, [{"targets": [5, wrong, 7]}], NOTHING)
+    loader = open_loader(DataConfig(str(tmp_path), "task", CausalLM(), batch_size=1, length=4, prefetch=0))
+    with pytest.raises(UserError, match=rf"record 0: feature 'targets' holds the id {wrong}, its vocabulary"):
+        next(loader)
+
+
+def test_facts_that_do_not_fit(tmp_path):
+    write(tmp_path, {"targets": Feature("int32", vocabulary="print")}, [{"targets": [5]}], NOTHING)
+    config = DataConfig(str(tmp_path), "task", CausalLM(), batch_size=1, length=4)
+    write_facts(tmp_path, "print", facts_of_pieces([""] * 300, {}, {"mask": 5}))
+    open_loader(config)
+    classes = tmp_path / "vocabularies" / "print" / "classes"
+    classes.write_bytes(classes.read_bytes()[:-1])
+    with pytest.raises(UserError, match="does not fit its 300 ids"):
+        open_loader(config)
+
+
+def test_an_unread_feature_may_hold_anything(tmp_path):
+    features = {"targets": Feature("int32", vocabulary="print"), "hash": Feature("int64", kind="numbers")}
+    write(tmp_path, features, [{"targets": [5], "hash": [2**40]}], NOTHING)
+    config = DataConfig(str(tmp_path), "task", CausalLM(), batch_size=1, length=4, repeat=False)
+    assert next(open_loader(config))["decoder_target_tokens"].tolist() == [[[5, 0, 0, 0]]]
+
+
+def test_pieces_that_may_not_see_each_other(make_cache):
+    from t5x_style.data.objectives import PreferencePairs
+
+    with pytest.raises(UserError, match="isolate=False would let the pieces of PreferencePairs see each other"):
+        config_of(make_cache.folder, {"a": 1.0}, objective=PreferencePairs(), isolate=False)
+
+
+def test_two_sources_of_one_name(make_cache):
+    make_cache("a", [{"targets": [5]}], shards=1)
+    write_mixture(f"{make_cache.folder}/m", Mixture("m", "examples", {"a": 1.0}))
+    with pytest.raises(UserError, match="two sources are called 'm/a'"):
+        open_loader(config_of(make_cache.folder, {"m": 1.0, "m/a": Source(3.0, name="a")}))
+
+
+def test_nothing_to_count(make_cache):
+    make_cache("a", [{"targets": [5]}], shards=1)
+    make_cache("b", [{"targets": [5]}], shards=1)
+    sources = {"a": 1.0, "b": Source(1.0, objective=Barren())}
+    with pytest.raises(UserError, match="source 'b': Barren makes nothing of 1 examples of it"):
+        open_loader(config_of(make_cache.folder, sources))

@@ -183,11 +183,11 @@ def test_what_a_resume_refuses_is_named(config):
         ({"streams": 2}, "streams = 4, the run has 2"),
         (
             {"sources": heavier},
-            r"step 0.weights = {'a': 3, 'b': 1} \(of what is read: .*, the run has {'a': 2, 'b': 1}",
+            r"step 0.weights = {'a': 3, 'b': 1} \(of what .*, the run has {'a': 2, 'b': 1}",
         ),
         ({"objective": CausalLM(start_id=5)}, "step 0.objectives.a.start_id = None, the run has 5"),
         ({"stages": THREE[1:]}, r"steps of stages = \[5\], the run has \[\]"),
-        ({"stages": (Stage(6, length=8), *THREE[1:])}, r"steps of stages = \[5\], the run has \[6\]"),
+        ({"stages": (Stage(6, length=8), *THREE[1:])}, r"steps of stages\[0\] = 5, the run has 6"),
     ):
         with pytest.raises(UserError, match=message):
             open_loader(replaced(config, **changes)).set_state(state)
@@ -202,6 +202,46 @@ def test_changed_data_is_named(config, make_cache, documents):
     make_cache("b", documents(49, seed=3), append_eos=["targets"])
     with pytest.raises(UserError, match=r"sources.b.shards = "):
         open_loader(config).set_state(state)
+
+
+@pytest.mark.parametrize("change", [{"append_eos": ()}, {"trim": {"targets": 9}}])
+def test_data_that_is_used_otherwise_is_named(config, make_cache, documents, change):
+    """The shards are the same: EOS and trimming are the loader's."""
+    state = open_loader(config).get_state()
+    make_cache("b", documents(49, seed=1, longest=30), **({"append_eos": ["targets"]} | change))
+    with pytest.raises(UserError, match=f"sources.b.{next(iter(change))}"):
+        open_loader(config).set_state(state)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Grouped(CausalLM):
+    """Of a library that changed how many documents it joins."""
+
+    group = 2
+
+
+def test_an_objectives_group_is_part_of_it(config):
+    """As a class variable it is no field."""
+    state = open_loader(replaced(config, objective=Grouped())).get_state()
+    Grouped.group = 4
+    try:
+        with pytest.raises(UserError, match=r"objectives.a.group = 2, the run has 4"):
+            open_loader(replaced(config, objective=Grouped())).set_state(state)
+    finally:
+        Grouped.group = 2
+
+
+def test_weights_of_a_stage_count_tokens(make_cache, documents):
+    """Whatever the unit of the Mixture that the run began with."""
+    make_cache("short", documents(200, longest=6))
+    make_cache("long", documents(200, longest=90))
+    stage = Stage(1, sources={"short": 0.5, "long": 0.5})
+    config = DataConfig(make_cache.folder, "short", CausalLM(), batch_size=8, length=32, stages=[stage], prefetch=0)
+    loader = open_loader(config)
+    for _ in range(300):
+        next(loader)
+    tokens = loader.counters()["tokens_by_source"]
+    assert tokens["short"] / sum(tokens.values()) == pytest.approx(0.5, abs=0.03)
 
 
 def test_a_newer_setting_must_stand_at_its_default(config):
@@ -259,6 +299,8 @@ def test_bad_stages(stages, message):
 def test_bad_single_stages():
     with pytest.raises(UserError, match="changes nothing"):
         Stage(5)
+    with pytest.raises(UserError, match=r"Stage.batch_size is 0"):
+        Stage(2, batch_size=0)
     with pytest.raises(UserError, match=r"Stage.step is 0"):
         Stage(0, length=4)
     with pytest.raises(UserError, match="repeat=True"):

@@ -77,7 +77,7 @@ def _describe(run: TrainRun, devices: int | None, open_loader: Any) -> int:
         raise UserError(f"--devices {devices} must be at least 1")
     loader = open_loader(run.data)
     try:
-        tree = describe.describe(run, devices, loader.summary())
+        tree = describe.describe(run, devices, loader.summary(), loader.epochs(run.steps))
     finally:
         loader.close()
     sys.stdout.write(describe.rendered(tree) + "\n")

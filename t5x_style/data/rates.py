@@ -6,14 +6,16 @@ tokens for sources whose examples have 100 and 300 tokens on average make 6 exam
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from t5x_style.data.data_config import DataConfig
+from t5x_style.data.objectives.objective import Piece
 from t5x_style.data.order import SourceOrder
+from t5x_style.data.packing import Given, place
 from t5x_style.data.reader import Reader
-from t5x_style.data.sources import Use, UsedPart
+from t5x_style.data.sources import SourceSet, Use, UsedPart
 from t5x_style.errors import UserError
 
 # Examples read, in groups evenly spaced, to learn how many tokens of a source are kept where the manifest cannot tell:
@@ -48,8 +50,7 @@ def group_rates(config: DataConfig, part: UsedPart, reader: Reader) -> list[floa
 
 
 def _examples_of_a_group(use: Use) -> float:
-    objective, records = use.objective, use.cached.manifest.examples
-    return records / SourceOrder(records, objective.group, objective.least, 0, False, 1).groups
+    return use.cached.manifest.examples / _order(use).groups
 
 
 def _shares(uses: Sequence[Use], tokens: Sequence[float], unit: str) -> list[float]:
@@ -84,25 +85,63 @@ def kept_tokens(use: Use, part: UsedPart, reader: Reader, seed: int) -> float:
 
 
 def _measured(use: Use, part: UsedPart, reader: Reader, seed: int) -> float:
-    objective, records = use.objective, use.cached.manifest.examples
-    order = SourceOrder(records, objective.group, objective.least, 0, False, 1)
+    total = read = 0
+    for examples, pieces in _sample(use, part, reader, seed):
+        read += examples
+        total += sum(piece.raw for piece in pieces)
+    if not total:
+        raise UserError(
+            f"source {use.cached.name!r}: {type(use.objective).__name__} makes nothing of {read} examples of it; leave "
+            "it out (weight 0), or correct its Task or the objective"
+        )
+    return total / read
+
+
+def _order(use: Use) -> SourceOrder:
+    objective = use.objective
+    return SourceOrder(use.cached.manifest.examples, objective.group, objective.least, 0, False, 1)
+
+
+def _sample(use: Use, part: UsedPart, reader: Reader, seed: int) -> Iterator[tuple[int, list[Piece]]]:
+    """(examples, pieces) of groups that are evenly spaced over a source."""
+    objective, order = use.objective, _order(use)
     wanted = min(order.groups, -(-MEASURED_EXAMPLES // objective.group))
     chosen = np.unique(np.linspace(0, order.groups - 1, wanted).astype(int)).tolist()
     places = [order[number][0] for number in chosen]
     found = iter(reader.read([(use, record) for group in places for record in group]))
-    total = read = 0
     for number, group in zip(chosen, places):
         examples = [example for example in [next(found) for _ in group] if example is not None]
-        read += len(group)
+        pieces: list[Piece] = []
         if len(examples) >= objective.least:
             rng = np.random.default_rng([seed, number])
-            total += sum(piece.raw for piece in objective.segments(examples, part.lengths, use.ids, rng))
-    if not total:
-        raise UserError(
-            f"source {use.cached.name!r}: {type(objective).__name__} makes nothing of {read} examples of it; leave it "
-            "out (weight 0), or correct its Task or the objective"
-        )
-    return total / read
+            pieces = list(objective.segments(examples, part.lengths, use.ids, rng))
+        yield len(group), pieces
+
+
+def expected_epochs(
+    config: DataConfig, found: SourceSet, rates: Sequence[Sequence[float]], reader: Reader, steps: int
+) -> dict[str, float]:
+    """How often each source is read in so many steps if rows are full, over all stages.
+
+    Worked example, rows of 100 tokens, 8 a step, 10 steps: 8,000 tokens. A source alone whose 40 examples make 50
+    tokens on average gives 160 of them: 4 epochs.
+    """
+    epochs = {cached.name: 0.0 for cached in found.sources}
+    given = Given.of(config.spec)
+    ends = [part.step for part in found.parts[1:]] + [steps]
+    for part, of_part, end in zip(found.parts, rates, ends):
+        capacity = np.array(list(part.lengths.values()), float) * part.batch_size * max(0, min(end, steps) - part.step)
+        shares = np.array(of_part) / sum(of_part)
+        sizes = []  # tokens that a group of each source has on every side
+        for use in part.uses:
+            groups = [pieces for _, pieces in _sample(use, part, reader, config.seed)]
+            placed = [place(piece.fields, given, 0, 0).sizes for pieces in groups for piece in pieces if piece.fields]
+            sizes.append(np.sum(placed, axis=0) / len(groups) if placed else np.zeros(len(capacity)))
+        each = shares @ np.array(sizes)
+        drawn = min((room / size for room, size in zip(capacity, each) if size), default=0.0)
+        for use, share in zip(part.uses, shares):
+            epochs[use.cached.name] += drawn * share / _order(use).groups
+    return epochs
 
 
 def task_rates(sizes: Mapping[str, int] | Sequence[int], temperature: float = 1.0) -> list[float]:

@@ -17,12 +17,12 @@ from t5x_style.training.setup import Layout, lay_out
 Tree = dict[str, Any]  # a line -> its branches
 
 
-def describe(run: TrainRun, devices: int, summary: Mapping[str, Any]) -> Tree:
+def describe(run: TrainRun, devices: int, summary: Mapping[str, Any], epochs: Mapping[str, float]) -> Tree:
     """The lines of a resolved run.
 
     Args:
       run: with its architecture, see check_run. devices: how many it would have.
-      summary: of its data (`loader.summary()`).
+      summary, epochs: of its data (`loader.summary()`, `loader.epochs(steps)`).
 
     Raises:
       UserError: the run does not fit so many devices.
@@ -33,7 +33,7 @@ def describe(run: TrainRun, devices: int, summary: Mapping[str, Any]) -> Tree:
         f"run in {run.model_dir}": {
             "what trains": _models(run, layout),
             f"loss: {_short(run.loss)}": {},
-            f"data: {run.data.name}, split {run.data.split}": _data(run, summary),
+            f"data: {run.data.name}, split {run.data.split}": _data(run, summary, epochs),
             f"optimizer: {_short(run.optimizer)}": {},
             **(
                 {f"extras: {', '.join(f'{name}={_short(rule)}' for name, rule in run.extras.items())}": {}}
@@ -75,32 +75,26 @@ def _execution(run: TrainRun) -> str:
     return "runs with " + ", ".join(f"{name}={value}" for name, value in values.items())
 
 
-def _data(run: TrainRun, summary: Mapping[str, Any]) -> Tree:
+def _data(run: TrainRun, summary: Mapping[str, Any], epochs: Mapping[str, float]) -> Tree:
     data = run.data
-    lengths = data.lengths
-    rows = f"{data.batch_size} rows a step" + (f", {data.accumulation} microbatches" if data.accumulation > 1 else "")
-    sides = ", ".join(f"{side} {length}" for side, length in lengths.items())
-    epochs = epochs_by_source(
-        summary, run.steps * data.batch_size * sum(lengths.values()), data.first_objective.features
-    )
+    stages: Tree = {}
+    for stage in summary["stages"]:
+        rows = f"{stage['batch_size']} rows a step"
+        rows += f", {data.accumulation} microbatches" if data.accumulation > 1 else ""
+        sides = ", ".join(f"{side} {length}" for side, length in stage["lengths"].items())
+        since = f"from step {stage['step']:,}: " if len(summary["stages"]) > 1 else ""
+        stages[f"{since}{rows}, tokens a row: {sides}"] = {} if not since else _shares(stage["group_rates"])
+    of_first = summary["stages"][0]["group_rates"]
     sources: Tree = {
-        f"{name}: {share:.1%} of what is read, {summary['examples'][name]:,} there, about {epochs[name]:.2f} epochs": {}
-        for name, share in summary["group_rates"].items()
+        (f"{name}: {of_first[name]:.1%} of what is read, " if name in of_first else f"{name}: ")
+        + f"{summary['examples'][name]:,} examples there, about {epochs[name]:.2f} epochs": {}
+        for name in summary["sources"]
     }
-    return {f"objective: {_short(data.first_objective)}": {}, f"{rows}, tokens a row: {sides}": {}, "sources": sources}
+    return {f"objective: {_short(data.first_objective)}": {}, **stages, "sources": sources}
 
 
-def epochs_by_source(summary: Mapping[str, Any], tokens: int, features: tuple[str, ...]) -> dict[str, float]:
-    """How often each source is read in `tokens`, if rows are full and nothing is trimmed.
-
-    Worked example, sources a (10 examples of 100 tokens) and b (5 of 200), shares of the examples .5 each: an example
-    has 150 tokens in the mean, 3,000 tokens are 20 examples, 10 of each: 1 epoch of a and 2 of b.
-    """
-    counts = {name: sum(held.get(feature, 0) for feature in features) for name, held in summary["tokens"].items()}
-    examples, shares = summary["examples"], summary["group_rates"]
-    mean = sum(shares[name] * counts[name] / max(examples[name], 1) for name in shares)
-    drawn = tokens / max(mean, 1e-9)
-    return {name: drawn * shares[name] / max(examples[name], 1) for name in shares}
+def _shares(rates: Mapping[str, float]) -> Tree:
+    return {", ".join(f"{name} {share:.1%}" for name, share in rates.items()): {}} if len(rates) <= 8 else {}
 
 
 def _mesh(run: TrainRun, sizes: Mapping[str, int]) -> Tree:
@@ -125,14 +119,19 @@ def _size(nbytes: int) -> str:
 
 
 def _work(run: TrainRun, layout: Layout) -> Tree:
-    lengths = run.data.lengths
-    tokens = {side: run.data.batch_size * length for side, length in lengths.items()}
-    flops = flops_by_side(layout.models[POLICY].config, lengths)
-    step = sum(count * flops.get(side, 0.0) for side, count in tokens.items())
-    each = sum(tokens.values())
+    config = layout.models[POLICY].config
+    ends = [part.step for part in run.data.parts[1:]] + [run.steps]
+    tokens = flops = 0.0
+    for part, end in zip(run.data.parts, ends):
+        steps = max(0, min(end, run.steps) - part.step)
+        lengths = run.data.lengths_of(part.length)
+        of_side = flops_by_side(config, lengths)
+        tokens += steps * part.batch_size * sum(lengths.values())
+        flops += steps * part.batch_size * sum(length * of_side.get(side, 0.0) for side, length in lengths.items())
+    each = f"{run.steps:,} steps of {tokens / run.steps:,.0f} tokens"
     return {
-        f"{run.steps:,} steps of {each:,} tokens: {run.steps * each:,} tokens": {},
-        f"{step:.3g} FLOPs a step, {run.steps * step:.3g} in all (the policy, as if all of it trained)": {},
+        f"{each}{' on average' if run.data.stages else ''}: {tokens:,.0f} tokens": {},
+        f"{flops / run.steps:.3g} FLOPs a step, {flops:.3g} in all (the policy, as if all of it trained)": {},
     }
 
 

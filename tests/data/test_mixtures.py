@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from t5x_style.data import DataConfig, Source, open_loader
+from t5x_style.data import DataConfig, Source, Stage, open_loader
 from t5x_style.data.manifest import Feature, Mixture, VocabularyInfo, write_mixture
 from t5x_style.data.objectives import CausalLM, Piece, PrefixLM
 from t5x_style.data.rates import task_rates
@@ -222,7 +222,7 @@ class Faulty(CausalLM):
         ("empty", "Faulty made a piece without a token"),
         ("no piece", "Faulty makes a dict, not a Piece"),
         ("halves", "decoder_target_tokens holds float64 numbers, its field whole ones"),
-        ("negative", r"an objective wrote -7 into decoder_input_tokens; ids lie in \[0, 10000\)"),
+        ("negative", r"an objective wrote -7 into decoder_target_tokens; ids lie in \[0, 10000\)"),
         ("two dimensions", "decoder_target_tokens has shape"),
         ("nothing", r"Faulty made nothing of 20,001 groups of examples in a row, the last of source 'docs'"),
     ],
@@ -369,3 +369,14 @@ def test_nothing_to_count(make_cache):
     sources = {"a": 1.0, "b": Source(1.0, objective=Barren())}
     with pytest.raises(UserError, match="source 'b': Barren makes nothing of 1 examples of it"):
         open_loader(config_of(make_cache.folder, sources))
+
+
+def test_expected_epochs(make_cache):
+    """Rows of 100 tokens, 8 a step: 10 steps are 8,000 tokens, 5 more of half as long rows 2,000."""
+    make_cache("a", [{"targets": [7] * 50}] * 40)
+    make_cache("b", [{"targets": [7] * 100}] * 20)
+    config = config_of(make_cache.folder, {"a": 1.0}, length=100)
+    assert open_loader(config).epochs(10) == {"a": pytest.approx(4.0)}
+    staged = dataclasses.replace(config, stages=[Stage(10, sources={"a": 1.0, "b": 1.0}, length=50)])
+    assert open_loader(staged).epochs(15) == pytest.approx({"a": 4.5, "b": 0.5})
+    assert open_loader(staged).epochs(5) == pytest.approx({"a": 2.0, "b": 0.0})

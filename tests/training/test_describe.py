@@ -11,15 +11,6 @@ def dry(folder, *bindings):
     return main(arguments(folder, f"MODEL_DIR='{folder}/run'", "--dry_run", *bindings))
 
 
-def test_worked_example():
-    summary = {
-        "tokens": {"a": {"targets": 1000, "inputs": 7}, "b": {"targets": 1000}},
-        "examples": {"a": 10, "b": 5},
-        "group_rates": {"a": 0.5, "b": 0.5},
-    }
-    assert describe.epochs_by_source(summary, 3000, ("targets",)) == {"a": 1.0, "b": 2.0}
-
-
 def test_rendered():
     assert describe.rendered({"run": {"a": {"b": {}}, "c": {}}}) == "run\n├── a\n│   └── b\n└── c"
 
@@ -30,7 +21,7 @@ def test_a_run_for_eight_devices_is_told_and_nothing_is_done(tmp_path, capsys):
     for line in (
         "policy: Decoder, 39,072 parameters, 34,976 train",
         "trainable: *, !embedding/*",
-        "toy: 100.0% of what is read, 200 there, about",
+        "toy: 100.0% of what is read, 200 examples there, about",
         "mesh of 8 devices",
         "fsdp=8",
         "ZeRO stage 3",

@@ -143,7 +143,10 @@ class DataConfig:
         if not isinstance(self.stages, (list, tuple)):
             raise UserError(f"DataConfig.stages is {self.stages!r}, must be a list of Stage")
         if self.stages and not self.repeat:
-            raise UserError("DataConfig.stages goes with repeat=True: a finite pass has no steps to change at")
+            raise UserError(
+                "DataConfig.stages goes with repeat=True: a finite pass has no steps to change at; in a run file bind "
+                "train/DataConfig.stages, not the evaluation's"
+            )
         before = 0
         for number, stage in enumerate(self.stages):
             if not isinstance(stage, Stage):

@@ -119,9 +119,37 @@ def check_identity(saved: Mapping[str, Any], own: Identity, batches: int) -> Non
     """
     for place, before, now in differences(_begun(saved, batches), _begun(own, batches)):
         raise UserError(
-            f"loader state was made with {place} = {_told(before)}, the run has {_told(now)}; set it back, or start a "
-            "new run from the checkpoint's parameters"
+            f"loader state was made with {readable(place)} = {_told(before)}, the run has {_told(now)}; set it back, "
+            "or start a new run from the checkpoint's parameters"
         )
+
+
+def readable(place: tuple[str, ...]) -> str:
+    """Where a difference is, as the user wrote it.
+
+    >>> readable(("settings", "seed"))
+    'DataConfig.seed'
+    >>> readable(("parts", "from step 0", "lengths", "decoder"))
+    'DataConfig.length (decoder, from step 0)'
+    >>> readable(("parts", "from step 9", "objectives", "web.en", "denoisers", "[2]", "weight"))
+    'objective.denoisers[2].weight of web.en (from step 9)'
+    >>> readable(("sources", "web.en", "shards"))
+    'shards of source web.en'
+    """
+    kind, *rest = place
+    if kind == "parts":
+        step, what, *rest = rest
+        if what == "objectives":
+            name, *setting = rest or ["?"]
+            path = "".join(part if part.startswith("[") else f".{part}" for part in setting)
+            return f"objective{path} of {name} ({step})"
+        told = {"lengths": "length", "weights": "sources"}.get(what, what)
+        return f"DataConfig.{told} ({', '.join([*rest, step])})"
+    if kind == "sources":
+        return f"{'.'.join(rest[1:]) or 'data'} of source {rest[0]}"
+    if kind == "settings":
+        return f"DataConfig.{'.'.join(rest)}"
+    return f"{kind}{''.join(rest)}"
 
 
 def _told(value: Any) -> str:
@@ -180,7 +208,7 @@ class Weights:
         )
 
 
-def differences(saved: Any, own: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:
+def differences(saved: Any, own: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
     """(where, saved, own) of every value that differs, `_ABSENT` where one has none.
 
     A setting that the saved side lacks and that stands at its own default is no difference.
@@ -190,10 +218,9 @@ def differences(saved: Any, own: Any, place: str = "") -> Iterator[tuple[str, An
         for name in dict.fromkeys([*saved, *own]):
             if name == _DEFAULTS or (name not in saved and name in defaults and own[name] == defaults[name]):
                 continue
-            where = name if place in ("", "settings") else f"{place}.{name}"
-            yield from differences(saved.get(name, _ABSENT), own.get(name, _ABSENT), where)
+            yield from differences(saved.get(name, _ABSENT), own.get(name, _ABSENT), (*place, name))
     elif isinstance(saved, list) and isinstance(own, list) and len(saved) == len(own):
         for index, (one, other) in enumerate(zip(saved, own)):
-            yield from differences(one, other, f"{place}[{index}]")
+            yield from differences(one, other, (*place, f"[{index}]"))
     elif saved is _ABSENT or own is _ABSENT or saved != own:
         yield place, saved, own

@@ -135,6 +135,6 @@ def _histogram(axis: Any, manifest: Mapping[str, Any]) -> None:
 def training_tokens(sources: Sources) -> tuple[Path, str, str] | None:
     """(cache folder, task, split) of the pretraining documents, or None where there is no such cache."""
     if sources.folder is None or not (sources.folder / "cache" / "documents" / "train" / "manifest.json").exists():
-        logging.info("%s: no cache of documents, so no unigram entropy", sources.folder)
+        logging.info("no cache of documents is known, so there is no unigram entropy to compare with")
         return None
     return sources.folder / "cache", "documents", "train"

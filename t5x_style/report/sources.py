@@ -71,6 +71,11 @@ def find(model_dir: str | Path | None, quickstart: str | Path | None, evaluation
     else:
         if not files.is_dir(model_dir):
             raise UserError(f"--model {files.path_of(model_dir)!r} is no folder; give the one that training wrote")
+        if not any(files.is_file(files.join(model_dir, name)) for name in (run_files.MODEL, metrics.FILE)):
+            raise UserError(
+                f"--model {files.path_of(model_dir)!r} is no MODEL_DIR: it has neither {run_files.MODEL} nor "
+                f"{metrics.FILE}; give the folder that training wrote"
+            )
         chosen = run_files.local(model_dir)
         if chosen.resolve() not in [path.resolve() for path in runs.values()]:
             runs["Training"] = chosen

@@ -43,6 +43,7 @@ def check_run(run: TrainRun, writes: bool = True) -> TrainRun:
       UserError: the folder cannot be written or holds another model, the tokenizer or the data is missing or does not
         fit the model, or a folder that the run starts from holds no model of the same shape.
     """
+    _check_place(run)
     if writes:
         files.check_writable(run.model_dir, "MODEL_DIR")
     run = resolve(run)
@@ -70,6 +71,16 @@ def with_streams(run: TrainRun) -> TrainRun:
             if any(part.batch_size // data.accumulation % chosen for part in data.parts):
                 return run  # the loader says what is wrong
     return dataclasses.replace(run, data=dataclasses.replace(data, streams=chosen))
+
+
+def _check_place(run: TrainRun) -> None:
+    """That MODEL_DIR is no folder of another kind, which it would change."""
+    if files.is_file(files.join(run.model_dir, "config.json")) and not files.is_file(
+        files.join(run.model_dir, model_dir.MODEL)
+    ):
+        raise UserError(
+            f"MODEL_DIR {run.model_dir!r} is a Hugging Face folder, which the run would change; give another"
+        )
 
 
 def begun(run: TrainRun) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gc
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -67,6 +68,7 @@ class _Loop:
     def __init__(self, run: TrainRun, setup: Setup, open_loader: Any, noted: Callable[[], None]):
         self.run, self.setup, self.open_loader, self.noted = run, setup, open_loader, noted
         self.feed = Feed(run.data, setup, open_loader)
+        self.steps_seen = 0  # since it was started
         self.checkpoints = checkpoints.Checkpoints(run.model_dir, run.keep_checkpoints)
         self.last: dict[str, float] = {}
         self.pending: Pending | None = None
@@ -142,6 +144,13 @@ class _Loop:
         pending, self.pending = self.pending, None
         values = {name: float(value) for name, value in jax.device_get(pending.values).items()}
         self.speed.count(pending.tokens)
+        self.steps_seen += 1
+        lost = not math.isfinite(values["loss"]) and values["streak"] >= self.steps_seen
+        if pending.step == self.run.steps and lost:
+            raise UserError(
+                f"{self.run.model_dir}: none of its {self.steps_seen} updates was finite (loss {values['loss']:.3g}), so "
+                "that nothing was learned; lower the learning rate, or look at the data"
+            )
         if values["streak"] >= self.run.guard.patience:
             raise UserError(
                 f"{self.run.model_dir}: {int(values['streak'])} updates in a row were not finite or spiked, up to step "

@@ -58,7 +58,10 @@ class Cosine(Schedule):
     def __post_init__(self):
         _check(self.peak, self.warmup_steps)
         if self.steps <= self.warmup_steps:
-            raise UserError(f"Cosine: steps {self.steps} must be more than warmup_steps {self.warmup_steps}")
+            raise UserError(
+                f"Cosine: steps {self.steps} must be more than warmup_steps {self.warmup_steps}; "
+                "change one of them (the macros STEPS and WARMUP_STEPS)"
+            )
 
     def __call__(self, step: ArrayLike) -> jnp.ndarray:
         progress = (jnp.asarray(step, jnp.float32) - self.warmup_steps) / (self.steps - self.warmup_steps)
@@ -79,7 +82,10 @@ class Linear(Schedule):
     def __post_init__(self):
         _check(self.peak, self.warmup_steps)
         if self.steps <= self.warmup_steps:
-            raise UserError(f"Linear: steps {self.steps} must be more than warmup_steps {self.warmup_steps}")
+            raise UserError(
+                f"Linear: steps {self.steps} must be more than warmup_steps {self.warmup_steps}; "
+                "change one of them (the macros STEPS and WARMUP_STEPS)"
+            )
 
     def __call__(self, step: ArrayLike) -> jnp.ndarray:
         progress = (jnp.asarray(step, jnp.float32) - self.warmup_steps) / (self.steps - self.warmup_steps)

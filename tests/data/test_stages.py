@@ -179,13 +179,13 @@ def test_what_a_resume_refuses_is_named(config):
     for changes, message in (
         ({"seed": 4}, "seed = 0, the run has 4"),
         ({"packing": False}, "packing = True, the run has False"),
-        ({"length": 24}, "parts.from step 0.lengths.decoder = 16, the run has 24"),
+        ({"length": 24}, r"DataConfig.length \(decoder, from step 0\) = 16, the run has 24"),
         ({"streams": 2}, "streams = 4, the run has 2"),
         (
             {"sources": heavier},
-            r"step 0.weights = {'a': 3, 'b': 1} \(of what .*, the run has {'a': 2, 'b': 1}",
+            r"DataConfig.sources \(from step 0\) = {'a': 3, 'b': 1} \(of what .*, the run has {'a': 2, 'b': 1}",
         ),
-        ({"objective": CausalLM(start_id=5)}, "step 0.objectives.a.start_id = None, the run has 5"),
+        ({"objective": CausalLM(start_id=5)}, r"objective.start_id of a \(from step 0\) = None, the run has 5"),
         ({"stages": THREE[1:]}, r"steps of stages = \[5\], the run has \[\]"),
         ({"stages": (Stage(6, length=8), *THREE[1:])}, r"steps of stages\[0\] = 5, the run has 6"),
     ):
@@ -200,7 +200,7 @@ def test_what_a_resume_refuses_is_named(config):
 def test_changed_data_is_named(config, make_cache, documents):
     state = open_loader(config).get_state()
     make_cache("b", documents(49, seed=3), append_eos=["targets"])
-    with pytest.raises(UserError, match=r"sources.b.shards = "):
+    with pytest.raises(UserError, match=r"shards of source b = "):
         open_loader(config).set_state(state)
 
 
@@ -209,7 +209,7 @@ def test_data_that_is_used_otherwise_is_named(config, make_cache, documents, cha
     """The shards are the same: EOS and trimming are the loader's."""
     state = open_loader(config).get_state()
     make_cache("b", documents(49, seed=1, longest=30), **({"append_eos": ["targets"]} | change))
-    with pytest.raises(UserError, match=f"sources.b.{next(iter(change))}"):
+    with pytest.raises(UserError, match=f"{next(iter(change))}.* of source b = "):
         open_loader(config).set_state(state)
 
 
@@ -225,7 +225,7 @@ def test_an_objectives_group_is_part_of_it(config):
     state = open_loader(replaced(config, objective=Grouped())).get_state()
     Grouped.group = 4
     try:
-        with pytest.raises(UserError, match=r"objectives.a.group = 2, the run has 4"):
+        with pytest.raises(UserError, match=r"objective.group of a \(from step 0\) = 2, the run has 4"):
             open_loader(replaced(config, objective=Grouped())).set_state(state)
     finally:
         Grouped.group = 2
@@ -255,7 +255,7 @@ def test_a_newer_setting_must_stand_at_its_default(config):
     open_loader(config).set_state(state)
     with pytest.raises(UserError, match="isolate = nothing, the run has False"):
         open_loader(replaced(config, isolate=False)).set_state(state)
-    with pytest.raises(UserError, match=r"objectives.a.begin = nothing, the run has 'tokenizer'"):
+    with pytest.raises(UserError, match=r"objective.begin of a .* = nothing, the run has 'tokenizer'"):
         open_loader(replaced(config, objective=CausalLM(begin="tokenizer"))).set_state(state)
     state["identity"]["settings"]["packing"] = False  # the default it was made under
     with pytest.raises(UserError, match="packing = False, the run has True"):

@@ -78,9 +78,7 @@ def _check_place(run: TrainRun) -> None:
     if files.is_file(files.join(run.model_dir, "config.json")) and not files.is_file(
         files.join(run.model_dir, model_dir.MODEL)
     ):
-        raise UserError(
-            f"MODEL_DIR {run.model_dir!r} is a Hugging Face folder, which the run would change; give another"
-        )
+        raise UserError(f"MODEL_DIR {run.model_dir!r} is a Hugging Face folder, which it would change; give another")
 
 
 def begun(run: TrainRun) -> bool:

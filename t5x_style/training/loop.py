@@ -148,8 +148,8 @@ class _Loop:
         lost = not math.isfinite(values["loss"]) and values["streak"] >= self.steps_seen
         if pending.step == self.run.steps and lost:
             raise UserError(
-                f"{self.run.model_dir}: none of its {self.steps_seen} updates was finite (loss {values['loss']:.3g}), so "
-                "that nothing was learned; lower the learning rate, or look at the data"
+                f"{self.run.model_dir}: none of its {self.steps_seen} updates was finite (loss {values['loss']:.3g}): "
+                "nothing was learned; lower the learning rate, or look at the data"
             )
         if values["streak"] >= self.run.guard.patience:
             raise UserError(

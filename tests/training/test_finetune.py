@@ -60,6 +60,14 @@ def test_the_run_keeps_tokenizer_and_settings_whole(tuned):
     assert [row["step"] for row in losses if row["kind"] == "eval"] == [4]
 
 
+def test_the_folder_itself_is_no_model_dir(tuned, capsys):
+    folder, cache, _ = tuned
+    before = sorted(path.name for path in folder.iterdir())
+    assert finetune(f"MODEL_DIR='{folder}'", f"INIT_FROM='{folder}'", f"CACHE_DIR='{cache}'") == 2
+    assert "is a Hugging Face folder, which it would change" in capsys.readouterr().err
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
 def test_the_export_is_the_folder_with_other_weights(tuned, tmp_path, capsys):
     folder, _, run = tuned
     assert huggingface.main(["export", str(run), str(tmp_path / "exported")]) == 0

@@ -42,6 +42,17 @@ def test_it_trains(tmp_path, monkeypatch, quick_to_compile):
     assert "Focal.gamma = 1.0" in (tmp_path / "run" / "operative.gin").read_text()
 
 
+def test_a_loss_that_is_never_finite_is_no_success(tmp_path, monkeypatch, capfd, quick_to_compile):
+    module, lines = blocks()
+    (tmp_path / "focal.py").write_text(module.replace("losses = -(", "losses = jnp.nan * ("))
+    flags = arguments(tmp_path, f"MODEL_DIR='{tmp_path}/run'", "STEPS=3", "TrainRun.evaluation=None")
+    (tmp_path / "own.gin").write_text(f"include 'run.gin'\n{lines}")
+    flags[0] = "--gin_file=own.gin"
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", *flags]) == 2
+    assert "none of its 3 updates was finite (loss nan): nothing was learned" in capfd.readouterr().err
+
+
 def test_a_mistake_in_it_is_one_line(tmp_path, monkeypatch, capfd):
     module, lines = blocks()
     (tmp_path / "focal.py").write_text(module)

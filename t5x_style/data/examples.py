@@ -101,12 +101,13 @@ def _as_list(name: str, value: Sequence | np.ndarray) -> list | None:
     raise UserError(f"feature {name!r} has type {array.dtype}; a token shard holds integers, floats or bytes")
 
 
-def decode_example(record: bytes, integer_type: type = np.int64) -> dict[str, Any]:
+def decode_example(record: bytes, integer_type: type = np.int64, names: Sequence[str] | None = None) -> dict[str, Any]:
     """Parses one serialized tf.train.Example.
 
     Args:
       record: the serialized message.
       integer_type: numpy type of the integer features; np.int32 refuses ids that do not fit.
+      names: of the features wanted, those that are there; None: all.
 
     Returns:
       name -> 1-D array of `integer_type` or float32, or a list of bytes.
@@ -121,7 +122,11 @@ def decode_example(record: bytes, integer_type: type = np.int64) -> dict[str, An
     except DecodeError as error:
         raise UserError(f"a record of {len(record)} bytes is not a tf.train.Example ({error})") from error
     features: dict[str, Any] = {}
-    for name, feature in message.features.feature.items():
+    found = message.features.feature
+    for name in found if names is None else names:
+        if name not in found:
+            continue
+        feature = found[name]
         kind = feature.WhichOneof("kind")
         if kind == "float_list":
             features[name] = np.fromiter(feature.float_list.value, np.float32)
@@ -184,4 +189,4 @@ def restore(name: str, value: Any, feature: Feature) -> np.ndarray:
     if feature.kind == "array":
         array = np.frombuffer(value[0], np.dtype(feature.dtype).newbyteorder("<"))
         return array.reshape([-1 if size is None else size for size in feature.shape or ()])
-    return np.frombuffer(value[0], _STORED[feature.stored]).astype(np.int64 if feature.stored == "uint32" else np.int32)
+    return np.frombuffer(value[0], _STORED[feature.stored]).astype(np.int32)

@@ -87,12 +87,11 @@ class RateTree:
 
     def locate(self, place: int, phases: Sequence[int] | None = None) -> tuple[int, int]:
         """(source, how many groups of that source came before) at `place`."""
-        node = self._root
+        node, nodes = self._root, self._nodes
         while node >= 0:
-            left, whole, first, second = self._nodes[node]
-            phase = phases[node] if phases else 0
-            before = (place * left + phase) // whole
-            if ((place + 1) * left + phase) // whole > before:
+            left, whole, first, second = nodes[node]
+            before, rest = divmod(place * left + phases[node] if phases else place * left, whole)
+            if rest + left >= whole:  # the next one is the left half's
                 place, node = before, first
             else:
                 place, node = place - before, second

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -94,8 +93,5 @@ class Producer:
                 )
 
     def _read_counts(self) -> ReadCounts:
-        total = ReadCounts()
-        for stream in self._streams.values():
-            for field in dataclasses.fields(ReadCounts):
-                setattr(total, field.name, getattr(total, field.name) + getattr(stream.counts, field.name))
-        return total
+        counts = [vars(stream.counts) for stream in self._streams.values()]
+        return ReadCounts(**{name: sum(each[name] for each in counts) for name in counts[0]})

@@ -96,9 +96,10 @@ class Reader:
         if id(use) not in self._rules:
             self._rules[id(use)] = use, _rules(use)
         try:
-            found = decode_example(serialized)
+            rules = self._rules[id(use)][1]
+            found = decode_example(serialized, names=[rule[0] for rule in rules])
             example = {}
-            for name, feature, limit, required, size in self._rules[id(use)][1]:
+            for name, feature, limit, required, size in rules:
                 if name not in found:
                     raise UserError(f"no feature {name!r}")
                 value = restore(name, found[name], feature)
@@ -118,14 +119,15 @@ _Rule = tuple[str, Feature, int | None, bool, int | None]
 
 def _checked_ids(name: str, value: np.ndarray, size: int) -> np.ndarray:
     """[tokens] int32, once none of them is outside the vocabulary."""
-    if len(value) and (value.max() >= size or value.min() < 0):
-        wrong = value[(value >= size) | (value < 0)][0]
+    unsigned = value.astype(np.int64, copy=False).view(np.uint64)  # a negative number is a large one
+    if len(value) and unsigned.max() >= size:
+        wrong = value[unsigned >= size][0]
         raise UserError(f"feature {name!r} holds the id {wrong}, its vocabulary has ids in [0, {size})")
     return value.astype(np.int32, copy=False)
 
 
 def _rules(use: Use) -> list[_Rule]:
-    """(name, feature, most tokens without EOS, whether it may not be empty, ids there are) of what is read."""
+    """(name, feature, most tokens without EOS, whether it may not be empty, ids there are if that is looked at)."""
     manifest, rules = use.cached.manifest, []
     for name in use.objective.features:
         limit = manifest.trim.get(name)
@@ -133,7 +135,8 @@ def _rules(use: Use) -> list[_Rule]:
             limit = max(0, limit - 1)
         feature = manifest.features[name]
         size = None
-        if use.objective.kinds.get(name, "ids") == "ids":
+        # What is stored as bytes was checked when it was cached; batches are checked too (producer.py).
+        if use.objective.kinds.get(name, "ids") == "ids" and feature.stored == "list":
             size = 2**31 if feature.vocabulary is None else manifest.vocabularies[feature.vocabulary].size
         rules.append((name, feature, limit, name in use.objective.required, size))
     return rules

@@ -6,14 +6,17 @@ import bisect
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from t5x_style.data.batches import BatchSpec
+from t5x_style.data.objectives.objective import Objective
 from t5x_style.data.order import Group, PassOrder, RateTree, SourceOrder, named_seed
 from t5x_style.data.packing import Given
 from t5x_style.data.reader import Reader
 from t5x_style.data.sources import Use
+from t5x_style.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,8 +127,11 @@ class Randomness:
         self._fresh = np.random.Philox(key=0).state
         self._free: list[np.random.Generator] = []
 
-    def of(self, source: str, group: Group, copies: int | None) -> np.random.Generator:
+    def of(self, source: str, group: Group, objective: Objective) -> np.random.Generator:
         """The generator of a group; not to be used any more once it was given back."""
+        if not objective.draws:
+            return _NO_DRAWS
+        copies = objective.copies
         if source not in self._sources:
             first, second = (named_seed(self._seed, "segments", source, half) for half in (0, 1))
             self._sources[source] = first << 31 | second
@@ -139,4 +145,15 @@ class Randomness:
 
     def give_back(self, rng: np.random.Generator) -> None:
         """Says that a group's pieces are all made."""
-        self._free.append(rng)
+        if rng is not _NO_DRAWS:
+            self._free.append(rng)
+
+
+class _NoDraws:
+    """What an objective gets that says it does not draw."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise UserError(f"it says draws = False and asks its generator for {name}; set draws = True in its class")
+
+
+_NO_DRAWS: Any = _NoDraws()

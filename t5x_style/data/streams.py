@@ -266,7 +266,7 @@ class RowStream:
 
     def _open(self, number: int, use: Use, group: Group, examples: list[Example]) -> _Cut:
         objective = use.objective
-        rng = self._randomness.of(use.cached.name, group, objective.copies)
+        rng = self._randomness.of(use.cached.name, group, objective)
         if not self._skip:
             self.counts.examples += len(examples) if len(examples) >= objective.least else 0
             self.counts.empty += len(group.records) - len(examples)
@@ -346,7 +346,7 @@ class RowStream:
     def _pieces_of(self, numbers: Sequence[int]) -> Iterator[Pending]:
         """All pieces of groups that were read before, made again; they are not counted."""
         for number, use, group, examples in self._read([(number, *self._order[number]) for number in numbers]):
-            rng = self._randomness.of(use.cached.name, group, use.objective.copies)
+            rng = self._randomness.of(use.cached.name, group, use.objective)
             cut = _Cut(number, use, self._order.part_of(number), examples, rng)
             while (pending := self._piece(cut, count=False)) is not None:
                 yield pending

@@ -202,6 +202,8 @@ class Faulty(CausalLM):
             yield Piece({"decoder_target_tokens": tokens[:0]})
         elif self.kind == "no piece":
             yield {"decoder_target_tokens": tokens}
+        elif self.kind == "draws":
+            yield Piece({"decoder_target_tokens": rng.permutation(tokens)})
         elif self.kind == "halves":
             yield Piece({"decoder_target_tokens": tokens[:2] + 0.5})
         elif self.kind == "negative":
@@ -220,6 +222,7 @@ class Faulty(CausalLM):
         ),
         ("long", r"Faulty made a piece of \[40\] tokens for rows of \[32\] \(decoder\); an objective must cut"),
         ("empty", "Faulty made a piece without a token"),
+        ("draws", "it says draws = False and asks its generator for permutation; set draws = True"),
         ("no piece", "Faulty makes a dict, not a Piece"),
         ("halves", "decoder_target_tokens holds float64 numbers, its field whole ones"),
         ("negative", r"an objective wrote -7 into decoder_target_tokens; ids lie in \[0, 10000\)"),
@@ -262,7 +265,7 @@ def test_a_list_of_pieces_does(make_cache):
 class Noisy(CausalLM):
     """Draws a token in front of every document."""
 
-    group, least, copies = 3, 2, 2
+    group, least, copies, draws = 3, 2, 2, True
 
     def segments(self, examples, lengths, ids, rng):
         for piece in super().segments(examples, lengths, ids, rng):

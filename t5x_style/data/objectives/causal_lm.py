@@ -41,6 +41,7 @@ class CausalLM(Objective):
     """
 
     joinable: ClassVar[bool] = True
+    draws: ClassVar[bool] = False
 
     feature: str = "targets"
     response_spans: str | None = None

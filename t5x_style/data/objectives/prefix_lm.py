@@ -34,6 +34,7 @@ class PrefixLM(Objective):
     """
 
     joinable: ClassVar[bool] = True
+    draws: ClassVar[bool] = False
 
     inputs: str = "inputs"
     targets: str = "targets"

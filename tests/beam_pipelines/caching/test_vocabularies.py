@@ -184,9 +184,10 @@ def test_kept_facts_of_bytes_and_words(add_task, tmp_path):
     assert (facts.roles, own, len(facts.classes)) == ({"pad": 0, "eos": 1, "unk": 2}, {}, 261)
     assert facts.classes[[0, 3 + ord("."), 3 + ord(" "), 3 + ord("a"), 260]].tolist() == [4, 10, 1, 0, 4]
     facts, _ = kept.facts_and_files(seqio.vocabularies.UnigramVocabulary(["yes", "no."]))
-    assert facts.classes.tolist() == [SPECIAL, STARTS_WORD, STARTS_WORD | ENDS_SENTENCE | 8, SPECIAL]
+    # the last is the unknown word, which stands for text
+    assert facts.classes.tolist() == [SPECIAL, STARTS_WORD, STARTS_WORD | ENDS_SENTENCE | 8, 0]
     facts, _ = kept.facts_and_files(seqio.vocabularies.PartialCodepointVocabulary([65, 33], extra_ids=1))
-    assert (facts.special["<extra_id_0>"], facts.classes.tolist()) == (5, [4, 4, 4, 0, 10, 4])
+    assert (facts.special["<extra_id_0>"], facts.classes.tolist()) == (5, [4, 4, 0, 0, 10, 4])
     run_of_bytes = add_task("bytes", [*tokenize(), placeholder_step(), seqio.preprocessors.append_eos])
     run(tmp_path, run_of_bytes.name, splits=("validation",))
     manifest = read_manifest(tmp_path, "bytes", "validation")

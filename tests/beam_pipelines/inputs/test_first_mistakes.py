@@ -1,12 +1,16 @@
 """What new users of cache_tasks --input get wrong: nothing to learn, another cache's files, a template that fails."""
 
+import argparse
 import json
+import shlex
 
 import pytest
 
 from beam_pipelines import cache_tasks
+from t5x_style import config
 from t5x_style.data.manifest import read_manifest
 from t5x_style.errors import UserError
+from t5x_style.training.run import TrainRun
 from tests import chats
 from tests.beam_pipelines.inputs.test_cache_inputs import conversation, write_jsonl
 
@@ -123,9 +127,14 @@ def test_all_records_broken(tmp_path, tokenizer):
     assert read_manifest(cached(path, tokenizer, "--skip_broken"), "data", "train").examples == 1
 
 
-def test_no_validation_split_no_evaluation(tmp_path, tokenizer, caplog):
-    path = tmp_path / "a.jsonl"
-    write_jsonl(path, [{"text": "hello"}])
+def test_the_next_command_of_a_cache_without_validation(tmp_path, tokenizer, caplog):
+    write_jsonl(tmp_path / "a.jsonl", [{"text": "hello"}])
     with caplog.at_level("INFO"):
-        cached(path, tokenizer)
-    assert caplog.messages[-1].endswith("--gin.TrainRun.evaluation=None")
+        cached(tmp_path / "a.jsonl", tokenizer)
+        cached(tmp_path / "a.jsonl", tokenizer, "--split", "all", "--name", "whole")
+    for command, split in zip([line for line in caplog.messages if line.startswith("next: ")], ("train", "all")):
+        parser = argparse.ArgumentParser()
+        config.add_arguments(parser)
+        arguments, bindings = config.parse_arguments(parser, shlex.split(command)[3:])
+        run = config.load(TrainRun, arguments.gin_file, bindings).root
+        assert (run.evaluation, run.data.split) == (None, split)

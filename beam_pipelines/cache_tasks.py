@@ -37,7 +37,7 @@ def parse_arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]
 
 
 def _add_task_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--skip", action="append", default=[], help="Task of a Mixture to leave out; may be repeated")
+    parser.add_argument("--skip", action="append", default=[], help="Task to leave out; may be repeated")
     parser.add_argument(
         "--stop_at_placeholder",
         action="store_true",

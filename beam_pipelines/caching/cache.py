@@ -14,7 +14,7 @@ from absl import logging
 
 from beam_pipelines.caching.code_version import code_version
 from beam_pipelines.caching.dataset import cached_dataset, check_deterministic
-from beam_pipelines.caching.failures import StepFailedError, mend, told
+from beam_pipelines.caching.failures import StepFailedError, among_others, mend, or_skip, told
 from beam_pipelines.caching.features import Described, describe_features, has_arrays
 from beam_pipelines.caching.kept_vocabularies import keep
 from beam_pipelines.caching.manifests import build_manifest
@@ -91,7 +91,7 @@ def make_plan(
       splits: wanted; empty: all of each Task. A Task is cached in those it has.
       data_dir: value for T5X_STYLE_DATA_DIR, or None.
       options: how late steps are treated.
-      skip: Tasks of the Mixtures to leave out.
+      skip: Tasks to leave out, named or of a Mixture.
 
     Raises:
       UserError: an unknown name, a Task that cannot be cached, no such split, another cache in the folder.
@@ -101,8 +101,10 @@ def make_plan(
     import_modules(modules, data_dir)
     providers = [get_provider(name) for name in dict.fromkeys(names)]
     plans: list[SplitPlan] = []
-    for task in tasks_of(providers, skip):
-        with told(f"Task {task.name!r}: it cannot be planned", mend(task.name)):
+    tasks = tasks_of(providers, skip)
+    for task in tasks:
+        cannot = f"Task {task.name!r}: it cannot be planned"
+        with among_others(task.name, len(tasks)), told(cannot, mend(task.name)):
             plans += _plan_task(task, splits, output, options)
     if options.sequence_length and not any(plan.steps.lengths for plan in plans):
         logging.warning("--sequence_length: no Task has a step behind its placeholder that asks for it")
@@ -228,6 +230,7 @@ def cache(plan: CachePlan, runner: Runner) -> list[Manifest]:
     for unit in units:
         storage.delete(error_path(plan.output, unit.name))
     _drop_stale_manifests(plan, job_folder)
+    count = len({split.task for split in plan.splits})
     function = CacheShard(plan.output, plan.modules, plan.data_dir, plan.options)
     job = Job("cache tasks", job_folder, units, {"tasks": sorted({s.task for s in plan.splits})}, function)
     try:
@@ -235,7 +238,8 @@ def cache(plan: CachePlan, runner: Runner) -> list[Manifest]:
     except Exception as error:
         for unit in units:
             if storage.exists(error_path(plan.output, unit.name)):
-                raise UserError(storage.read_json(error_path(plan.output, unit.name))["message"]) from error
+                message = storage.read_json(error_path(plan.output, unit.name))["message"]
+                raise UserError(or_skip(message, unit.arguments["task"], count)) from error
         raise
     manifests = [
         build_manifest(
@@ -279,7 +283,8 @@ def _check_not_empty(manifests: Sequence[Manifest]) -> None:
         splits = [manifest for manifest in manifests if manifest.task == task]
         if not any(manifest.examples for manifest in splits):
             names = ", ".join(manifest.split for manifest in splits)
-            raise UserError(f"Task {task!r} gives no example in {names}; check its source and its filters")
+            message = f"Task {task!r} gives no example in {names}; check its source and its filters"
+            raise UserError(or_skip(message, task, len({manifest.task for manifest in manifests})))
         for manifest in splits:
             if not manifest.examples:
                 logging.warning("%s: split %s has no example", task, manifest.split)

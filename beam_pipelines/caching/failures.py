@@ -11,6 +11,7 @@ from t5x_style.errors import UserError
 _EXCEPTION = re.compile(r"(?:.*: )?((?:[A-Za-z_][\w.]*\.)?[A-Za-z_]*(?:Error|Exception|Exit|Interrupt|Iteration)\b.*)")
 _GRAPH = "[[{{"  # where TensorFlow begins to say which node of its graph failed
 _LONGEST = 300
+_LONGEST_WHOLE = 400
 
 
 def reason(error: BaseException) -> str:
@@ -33,6 +34,18 @@ def reason(error: BaseException) -> str:
         line = line if _EXCEPTION.match(line) and line.startswith(own) else f"{own}: {line}" if line else own
     line = " ".join(line.split())
     return line if len(line) <= _LONGEST else f"...{line[-_LONGEST:]}"
+
+
+def whole_reason(error: BaseException) -> str:
+    """An error's whole text as one line; of a long one the beginning and the end.
+
+    >>> whole_reason(ValueError("no vocabulary\\n  at /data"))
+    'ValueError: no vocabulary at /data'
+    """
+    text = " ".join(str(error).split())
+    line = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    half = _LONGEST_WHOLE // 2 - 3
+    return line if len(line) <= _LONGEST_WHOLE else f"{line[:half]} ... {line[-half:]}"
 
 
 class StepFailedError(UserError):
@@ -61,4 +74,25 @@ def told(where: str | Callable[[], str], remedy: str) -> Iterator[None]:
 
 def mend(task: str) -> str:
     """The remedy for a Task that fails."""
-    return f"mend it; --skip {task} leaves this Task out of a mixture"
+    return f"mend it; {without(task)}"
+
+
+def without(task: str) -> str:
+    """How the other Tasks of a command are cached meanwhile."""
+    return f"--skip {task} leaves this Task out and caches the others"
+
+
+@contextlib.contextmanager
+def among_others(task: str, count: int) -> Iterator[None]:
+    """A UserError about one Task of several (`count`) says how to leave it out, where it does not say so yet."""
+    try:
+        yield
+    except UserError as error:
+        if count < 2:
+            raise
+        raise UserError(or_skip(str(error), task, count)) from error
+
+
+def or_skip(message: str, task: str, count: int) -> str:
+    """The message, with `without` behind it where there are other Tasks."""
+    return message if count < 2 or "--skip " in message else f"{message}; or {without(task)}"

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import seqio
 from absl import logging
 
-from beam_pipelines.caching.failures import reason, told
+from beam_pipelines.caching.failures import told, whole_reason
 from t5x_style.data.vocabulary_facts import FOLDER
 from t5x_style.errors import UserError
 
@@ -46,9 +46,18 @@ def import_modules(modules: Sequence[str], data_dir: str | None) -> None:
         except UserError:
             raise
         except Exception as error:
-            raise UserError(
-                f"--module {module}: cannot be imported ({reason(error)}); give a dotted module name"
-            ) from error
+            unknown = isinstance(error, ModuleNotFoundError) and _is_or_holds(error.name, module)
+            remedy = (
+                "give a dotted module name, found from the working directory or on PYTHONPATH"
+                if unknown or not module.replace(".", "_").isidentifier()
+                else f"mend the module, python -c 'import {module}' tells where it fails"
+            )
+            raise UserError(f"--module {module}: cannot be imported ({whole_reason(error)}); {remedy}") from error
+
+
+def _is_or_holds(name: str | None, module: str) -> bool:
+    """Whether `name` is the module, or a package it is said to be in."""
+    return name is not None and f"{module}.".startswith(f"{name}.")
 
 
 def get_provider(name: str) -> seqio.Task | seqio.Mixture:

@@ -16,9 +16,12 @@ from absl import logging
 from beam_pipelines.caching.inputs import reading, splitting
 from beam_pipelines.caching.inputs.chat_templates import NONE, ChatTemplate, find_template, template_variables
 from beam_pipelines.caching.inputs.columns import CHAT, TEXT, BrokenRecord, Columns, choose_columns
+from beam_pipelines.caching.inputs.earlier import check_same, describe_inputs, read_settings, write_settings
+from beam_pipelines.caching.inputs.learnable import check_learnable
 from beam_pipelines.caching.inputs.options import InputOptions
 from beam_pipelines.caching.inputs.reading import Piece
 from beam_pipelines.caching.inputs.report import log_result
+from beam_pipelines.caching.inputs.template_check import check_template
 from beam_pipelines.caching.inputs.tokenize_unit import (
     SPANS,
     TARGETS,
@@ -50,7 +53,6 @@ from t5x_style.files import fingerprint, require_writable
 from t5x_style.huggingface.tokenizers.tokenizer_files import open_tokenizer
 
 JOB_FOLDER = INPUTS_FOLDER
-SETTINGS_FILE = "settings.json"
 VERSION = 1  # of what a unit makes of its records: another one makes older caches again
 
 
@@ -60,6 +62,7 @@ class InputPlan:
 
     options: InputOptions
     settings: Mapping[str, Any]
+    inputs: Mapping[str, Any]
     units: tuple[Unit, ...]
     function: TokenizeInput
     vocabulary: VocabularyInfo
@@ -98,7 +101,7 @@ def make_plan(options: InputOptions) -> InputPlan:
     elif options.each_turn and template is None:
         raise UserError("--each_turn: there is no chat template, so there are no turns; leave it out")
     job_folder = storage.join(options.output, JOB_FOLDER, options.name)
-    before = _saved_settings(job_folder)
+    before = read_settings(job_folder)
     today = datetime.date.today().isoformat()
     date = (before.get("date") or today) if template and "strftime_now" in template else ""
     source = Source(
@@ -110,7 +113,9 @@ def make_plan(options: InputOptions) -> InputPlan:
         options.skip_broken,
     )
     if template is not None:
-        ChatTemplate(template, source.variables, source.date)  # a broken one is told before the first record
+        # A broken one is told before the first record.
+        compiled = ChatTemplate(template, source.variables, source.date)
+        check_template(compiled, options.chat_template, cut, columns, options.each_turn)
     fraction = 0.0 if options.split else options.validation
     split = options.split or splitting.TRAIN
     settings = {
@@ -124,7 +129,8 @@ def make_plan(options: InputOptions) -> InputPlan:
         "validation": fraction,
         "split": split,
     }
-    _check_same_settings(options, before, settings)
+    inputs = describe_inputs(options.patterns, paths)
+    check_same(options, job_folder, before, settings, inputs)
     threshold = _threshold(cut, source, fraction)
     splits = (split, splitting.VALIDATION) if threshold else (split,)
     eos = tokenizer.eos_id is not None and template is None
@@ -154,22 +160,25 @@ def make_plan(options: InputOptions) -> InputPlan:
         splits=splits,
     )
     units = _units(paths, cut, [fingerprint(settings), threshold])
-    return InputPlan(options, settings, units, function, vocabulary, (TARGETS,) if eos else (), tokenizer)
+    return InputPlan(options, settings, inputs, units, function, vocabulary, (TARGETS,) if eos else (), tokenizer)
 
 
 def _columns(cut: Sequence[Sequence[Piece]], options: InputOptions) -> Columns:
-    """What the first record that is not blank decides."""
+    """What the first record that is not blank decides; with --skip_broken, the first that is not broken."""
+    first = ""
     for piece in (piece for pieces in cut for piece in pieces):
         for record in reading.read(piece):
-            if record.fault and options.skip_broken:
-                continue
             try:
                 if record.fault:
                     raise BrokenRecord(record.fault)
                 if record.value:
                     return choose_columns(record.value, options.feature)
             except BrokenRecord as error:
-                raise UserError(f"{reading.where(piece, record.position)}: {error}") from error
+                first = first or f"{reading.where(piece, record.position)}: {error}"
+                if not options.skip_broken:
+                    raise UserError(first) from error
+    if first:
+        raise UserError(f"{first} (and so are all other records: --skip_broken leaves none)")
     raise UserError(f"--input {' '.join(options.patterns)}: there is no record in these files; check them")
 
 
@@ -206,31 +215,16 @@ def _units(paths: Sequence[str], cut: Sequence[Sequence[Piece]], made_by: list[A
     return tuple(units)
 
 
-def _saved_settings(job_folder: str) -> dict[str, Any]:
-    path = storage.join(job_folder, SETTINGS_FILE)
-    return storage.read_json(path) if storage.exists(path) else {}
-
-
-def _check_same_settings(options: InputOptions, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Of a finished cache; what a failed run left is made again."""
-    folder = Path(options.output) / options.name
-    if not any(folder.glob(f"*/{MANIFEST_FILE}")) or before == now:
-        return
-    changed = [f"{key} {before.get(key)!r}, now {now[key]!r}" for key in now if before and before.get(key) != now[key]]
-    what = "; ".join(changed) if changed else "it was not made from --input files"
-    raise UserError(f"{folder} holds another cache ({what}); delete it, or give another --output or --name")
-
-
 def cache(plan: InputPlan, runner: Runner) -> list[Manifest]:
     """Runs the unfinished units, writes the vocabulary and the manifests, and says what was done.
 
     Raises:
-      UserError: a unit failed on its data, or there is no example at all.
+      UserError: a unit failed on its data, or there is no example, or no response, at all.
     """
     started = time.monotonic()
     folder, function = Path(plan.options.output) / plan.options.name, plan.function
     pending = _drop_stale(plan, folder)
-    storage.write_json(storage.join(function.job_folder, SETTINGS_FILE), dict(plan.settings))
+    write_settings(function.job_folder, plan.settings, plan.inputs)
     job = Job(f"cache {plan.options.name}", function.job_folder, plan.units, dict(plan.settings), function)
     try:
         results = run_job(runner, job)
@@ -242,8 +236,8 @@ def cache(plan: InputPlan, runner: Runner) -> list[Manifest]:
         raise
     by_unit = dict(results.items())
     manifests = [_manifest(plan, split, by_unit) for split in function.splits]
-    if not sum(manifest.examples for manifest in manifests):
-        raise UserError(f"--input {' '.join(plan.options.patterns)}: no record holds any text; check the column")
+    made = sum(manifest.examples for manifest in manifests)
+    check_learnable(f"--input {' '.join(plan.options.patterns)}", function.source.columns, made, by_unit)
     write_facts(plan.options.output, plan.tokenizer.fingerprint, plan.tokenizer.facts(), plan.tokenizer.own_files())
     for split in folder.iterdir():
         current = {shard.file for m in manifests if m.split == split.name for shard in m.shards}

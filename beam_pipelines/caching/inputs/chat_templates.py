@@ -86,6 +86,19 @@ def template_variables(tokenizer: Tokenizer) -> dict[str, str]:
     return found
 
 
+class TemplateFailedError(BrokenRecord):
+    """The template's program fails, other than by its own raise_exception.
+
+    Attributes:
+      cause: "UndefinedError: 'dict object' has no attribute 'nokey'".
+    """
+
+    def __init__(self, error: Exception):
+        """Says so of a record."""
+        self.cause = f"{type(error).__name__}: {_one_line(error)}"
+        super().__init__(f"the chat template fails on it ({self.cause})")
+
+
 class ChatTemplate:
     """A compiled template.
 
@@ -150,12 +163,12 @@ class ChatTemplate:
         try:
             text = self._template.render(variables)
             text.encode("utf-8")
-        except jinja2.TemplateError as error:
-            raise BrokenRecord(f"the chat template refuses it: {_one_line(error)}") from error
         except UnicodeEncodeError as error:
             raise BrokenRecord("a message holds half of a surrogate pair") from error
         except Exception as error:  # a template is a program: it can raise anything
-            raise BrokenRecord(f"the chat template fails on it ({type(error).__name__}: {_one_line(error)})") from error
+            if type(error) is jinja2.TemplateError:  # of raise_exception; Jinja's own are subclasses
+                raise BrokenRecord(f"the chat template refuses it: {_one_line(error)}") from error
+            raise TemplateFailedError(error) from error
         return text
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 TEXT, PAIR, CHAT = "text", "prompt+completion", "messages"
 _SHAREGPT = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 ASSISTANT = "assistant"
+KNOWN_ROLES = frozenset({"system", "developer", "user", ASSISTANT, "tool", "function", "ipython"})
 
 
 class BrokenRecord(Exception):
@@ -44,6 +45,15 @@ class Document(NamedTuple):
         """Whether there is nothing to tokenise."""
         return not (self.text or any(self.pair or ()) or self.messages)
 
+    @property
+    def hollow(self) -> bool:
+        """Whether it has answers to learn, none of which holds anything."""
+        if self.pair is not None:
+            return not self.pair[1].strip()
+        answers = [message for message in self.messages[self.first :] if message["role"] == ASSISTANT]
+        # What else a message says, such as calls of tools, is rendered too.
+        return bool(answers) and not any(message["content"].strip() or len(message) > 2 for message in answers)
+
     def content(self) -> str:
         """The same string for equal documents, wherever they stand."""
         return self.text if self.text is not None else json.dumps([self.pair, self.messages, self.first])
@@ -62,7 +72,7 @@ def choose_columns(record: Mapping[str, Any] | str, feature: str | None) -> Colu
       feature: as given: a column with texts or conversations, or "prompt+completion"; None: what the record has.
 
     Raises:
-      BrokenRecord: it has none of them.
+      BrokenRecord: it has none of them, or something else in them.
     """
     if isinstance(record, str):
         if feature not in (None, "text"):
@@ -85,9 +95,11 @@ def choose_columns(record: Mapping[str, Any] | str, feature: str | None) -> Colu
         raise BrokenRecord(f"no column {missing[0]!r} (--feature {feature}); it has {has}")
     if len(names) == 2:
         return Columns(PAIR, names)
-    return Columns(
-        CHAT if isinstance(record[feature], Sequence) and not isinstance(record[feature], str) else TEXT, names
-    )
+    if not isinstance(record[feature], (str, Sequence)) or isinstance(record[feature], bytes):
+        raise BrokenRecord(
+            f"column {feature!r} is {_kind(record[feature])} where a text or a list of messages is needed"
+        )
+    return Columns(TEXT if isinstance(record[feature], str) else CHAT, names)
 
 
 def document_of(record: Mapping[str, Any] | str, columns: Columns, template: bool) -> Document:
@@ -114,6 +126,9 @@ def document_of(record: Mapping[str, Any] | str, columns: Columns, template: boo
     if columns.form == CHAT:
         return _chat((), _messages(record[columns.names[0]], columns.names[0]), template)
     prompt, completion = (record[name] for name in columns.names)
+    for name, value in zip(columns.names, (prompt, completion)):
+        if not isinstance(value, (str, Sequence)) or isinstance(value, bytes):
+            raise BrokenRecord(f"column {name!r} is {_kind(value)} where a text or a list of messages is needed")
     if isinstance(prompt, str) and isinstance(completion, str):
         pair = (_string(prompt, "the prompt"), _string(completion, "the completion"))
         if not template or not any(pair):
@@ -121,7 +136,10 @@ def document_of(record: Mapping[str, Any] | str, columns: Columns, template: boo
         turns = tuple({"role": role, "content": text} for role, text in zip(("user", ASSISTANT), pair))
         return Document(messages=turns, first=1)
     if isinstance(prompt, str) or isinstance(completion, str):
-        raise BrokenRecord("prompt and completion are a text and a list; both have to be texts, or lists of messages")
+        raise BrokenRecord(
+            f"prompt and completion are {_kind(prompt)} and {_kind(completion)}; both have to be texts, or lists of "
+            "messages"
+        )
     return _chat(_messages(prompt, "prompt"), _messages(completion, "completion"), template)
 
 
@@ -165,6 +183,8 @@ def _message(message: Any, place: str) -> dict[str, Any]:
         fields |= {"role": _SHAREGPT[speaker], "content": fields.pop("value", None)}
     if not isinstance(fields.get("role"), str):
         raise BrokenRecord(f"{place} has no role; it has {', '.join(map(str, fields)) or 'nothing'}")
+    if "content" not in fields and "content" not in message and "value" not in message:
+        raise BrokenRecord(f"{place} has no content; it has {', '.join(map(str, fields))}")
     content = fields.get("content")
     if isinstance(content, list) and content and all(_is_text_part(part) for part in content):
         content = "".join(part["text"] for part in content)
@@ -184,4 +204,4 @@ def _kind(value: Any) -> str:
         bool: "true or false",
         str: "a text",
     }
-    return "nothing" if value is None else names.get(type(value), type(value).__name__)
+    return "null" if value is None else names.get(type(value), type(value).__name__)

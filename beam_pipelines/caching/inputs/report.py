@@ -8,7 +8,10 @@ from typing import Any
 
 from absl import logging
 
+from beam_pipelines.caching.inputs.columns import KNOWN_ROLES
+from beam_pipelines.caching.inputs.learnable import counted, roles_of
 from beam_pipelines.caching.inputs.options import InputOptions
+from beam_pipelines.caching.inputs.splitting import TRAIN, VALIDATION
 from t5x_style.data.manifest import Manifest
 
 
@@ -22,7 +25,7 @@ def log_result(
     """Logs the totals of all units, the speed of those that were done now (`pending`), and the next command."""
 
     def total(key: str) -> int:
-        return sum(int(result[key]) for result in results.values())
+        return sum(int(result.get(key, 0)) for result in results.values())
 
     done = sum(sum(part["tokens"].get("targets", 0) for part in results[name]["splits"].values()) for name in pending)
     for manifest in manifests:
@@ -31,6 +34,12 @@ def log_result(
     if total("broken"):
         first = next(result["first_broken"] for result in results.values() if result["broken"])
         logging.warning("%d broken records were left out; the first: %s", total("broken"), first)
+    if unknown := {role: count for role, count in roles_of(results).items() if role not in KNOWN_ROLES}:
+        logging.warning(
+            "messages of unknown roles (misspelt?): %s; only what the assistant says is learnt", counted(unknown)
+        )
+    if total("hollow"):
+        logging.warning("%d records have empty answers only: kept, there is little to learn of them", total("hollow"))
     if total("unanswered"):
         fate = "left out" if options.each_turn else "kept, with nothing to learn for a loss on answers"
         logging.warning("%d conversations have no answer of an assistant: %s", total("unanswered"), fate)
@@ -57,11 +66,14 @@ def log_result(
         seconds,
         done / max(seconds, 1e-3),
     )
-    logging.info("next: %s", next_command(options))
+    logging.info("next: %s", next_command(options, [manifest.split for manifest in manifests if manifest.examples]))
 
 
-def next_command(options: InputOptions) -> str:
+def next_command(options: InputOptions, splits: Sequence[str] = (TRAIN, VALIDATION)) -> str:
     """The fine-tuning of a folder on this cache; a tokenizer that is a folder is taken for the model's.
+
+    Args:
+      splits: that have examples; without one for validation there is no evaluation.
 
     Example: t5x_style train --gin_file=gin/runs/finetune.gin --gin.INIT_FROM="'llama'" ...
     """
@@ -70,5 +82,9 @@ def next_command(options: InputOptions) -> str:
         values["INIT_FROM"] = "FOLDER"
     if options.name != "data":
         values["NAME"] = options.name
-    bindings = " ".join(f"--gin.{name}=\"'{value}'\"" for name, value in values.items())
-    return f"t5x_style train --gin_file=gin/runs/finetune.gin {bindings}"
+    if TRAIN not in splits and splits:
+        values["train/DataConfig.split"] = splits[0]
+    bindings = [f"--gin.{name}=\"'{value}'\"" for name, value in values.items()]
+    if VALIDATION not in splits or splits[0] == VALIDATION:
+        bindings.append("--gin.TrainRun.evaluation=None")
+    return f"t5x_style train --gin_file=gin/runs/finetune.gin {' '.join(bindings)}"

@@ -25,6 +25,7 @@ from t5x_style.errors import UserError
 from t5x_style.huggingface.tokenizers.tokenizer_files import open_tokenizer
 
 TARGETS, SPANS = "targets", "response_spans"
+MOST_ROLES = 100  # that are told apart: a column may hold anything
 BATCH_DOCUMENTS, BATCH_CHARACTERS = 512, 1_000_000
 
 
@@ -33,16 +34,21 @@ class Tally:
     """What a unit did not keep, and what is odd about what it kept.
 
     Attributes:
+      documents: what is neither empty nor broken. roles: their messages by role.
       empty: blank lines and records without text. broken: left out; first_broken: what is wrong with the first.
-      unanswered: conversations without an answer to learn. cut: answers that began within a token.
+      unanswered: conversations without an answer to learn. hollow: documents whose answers are all empty.
+      cut: answers that began within a token.
       unbegun: conversations whose template wrote no BOS, although the loader puts one.
       responses: tokens that the model is to write.
     """
 
+    documents: int = 0
+    roles: dict[str, int] = field(default_factory=dict)
     empty: int = 0
     broken: int = 0
     first_broken: str = ""
     unanswered: int = 0
+    hollow: int = 0
     cut: int = 0
     unbegun: int = 0
     responses: int = 0
@@ -89,8 +95,15 @@ def read_documents(
                     f"{tally.first_broken}; mend it, or leave such records out with --skip_broken"
                 ) from error
             continue
+        tally.documents += 1
+        for message in document.messages:
+            role = message["role"]
+            if role in tally.roles or len(tally.roles) < MOST_ROLES:
+                tally.roles[role] = tally.roles.get(role, 0) + 1
         if not any(work.spans if isinstance(work, Rendered) else True for work in works):
             tally.unanswered += 1
+        elif document.hollow:
+            tally.hollow += 1
         yield position, document.content(), works
 
 

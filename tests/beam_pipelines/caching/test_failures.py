@@ -1,6 +1,7 @@
 """What goes wrong in a Task's own code is told in one line: Task, step, the end of the cause."""
 
 import functools
+import sys
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from t5x_style.errors import UserError
 from tests.beam_pipelines.caching.small_tasks import pair, placeholder_step, plan, rows_source, run, tokenize
 from tests.lazy import Lazy
 
+LONG = "raise ValueError('no vocabulary\\n' + 'x' * 900 + '\\nin /data')"
 tf, seqio = Lazy("tensorflow"), Lazy("seqio")
+registry = Lazy("beam_pipelines.caching.registry")
 
 
 def broken_lookup(dataset):
@@ -130,6 +133,58 @@ def test_one_bad_task_of_a_mixture_is_left_out(add_task, add_mixture, tmp_path, 
         plan(output, "outer", skip=("bed",))
     with pytest.raises(UserError, match="leaves no Task"):
         plan(output, "good_a", skip=("good_a",))
+
+
+def test_one_bad_task_among_several_is_left_out(add_task, tmp_path):
+    """A Task that fails in planning, and one that fails on its data or gives none: named by --task, no Mixture."""
+    add_task("good", [*tokenize(), placeholder_step()])
+    add_task("random", [*tokenize(), placeholder_step(), lambda dataset: dataset.shuffle(9)])
+    add_task("nine", [*tokenize(), fails_on_nine, placeholder_step()])
+    add_task("none", [*tokenize(), lambda dataset: dataset.take(0), placeholder_step()])
+    for bad in ("random", "nine", "none"):
+        message = caught(tmp_path, "good", bad, splits=("train",))
+        assert message.endswith(f"--skip {bad} leaves this Task out and caches the others")
+        assert message.count("--skip") == 1
+    assert "--skip" not in caught(tmp_path, "none", splits=("train",))
+    manifests = run(tmp_path / "cache", "good", "random", "nine", splits=("train",), skip=("random", "nine"))
+    assert [manifest.task for manifest in manifests] == ["good"]
+
+
+@pytest.mark.parametrize(
+    ("module", "text", "told", "remedy"),
+    [
+        (
+            "broken_a",
+            "raise ValueError('no vocabulary\\n' + 'x' * 900 + '\\nin /data')",
+            "(ValueError: no vocabulary xx",
+            "mend",
+        ),
+        ("broken_b", "import no_such_library", "(ModuleNotFoundError: No module named 'no_such_library')", "mend"),
+        ("broken_c", "x = = 1", "(SyntaxError: invalid syntax (broken_c.py, line 1))", "mend"),
+        ("no_package.broken", None, "No module named 'no_package'", "give a dotted module name"),
+        ("broken_a.py", None, "No module named 'broken_a.py'", "give a dotted module name"),
+        ("./broken_a", None, "", "give a dotted module name"),
+    ],
+    ids=["long", "library", "syntax", "package", "file", "path"],
+)
+def test_modules_that_cannot_be_imported(tmp_path, monkeypatch, module, text, told, remedy):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    if text is None:
+        (tmp_path / "broken_a.py").write_text("")
+    else:
+        (tmp_path / f"{module}.py").write_text(text)
+    with pytest.raises(UserError) as error:
+        registry.import_modules([module], None)
+    message = str(error.value)
+    assert "\n" not in message
+    assert len(message) < 600
+    assert message.startswith(f"--module {module}: cannot be imported (")
+    assert told in message
+    assert f"); {remedy}" in message
+    if module == "broken_a":
+        assert " ... " in message
+        assert "xx in /data); mend the module" in message
+    sys.modules.pop("broken_a", None)
 
 
 def test_the_end_of_a_cause():

@@ -2,6 +2,8 @@
 
 import functools
 import json
+import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -182,9 +184,10 @@ def test_kept_facts_of_bytes_and_words(add_task, tmp_path):
     assert (facts.roles, own, len(facts.classes)) == ({"pad": 0, "eos": 1, "unk": 2}, {}, 261)
     assert facts.classes[[0, 3 + ord("."), 3 + ord(" "), 3 + ord("a"), 260]].tolist() == [4, 10, 1, 0, 4]
     facts, _ = kept.facts_and_files(seqio.vocabularies.UnigramVocabulary(["yes", "no."]))
-    assert facts.classes.tolist() == [SPECIAL, STARTS_WORD, STARTS_WORD | ENDS_SENTENCE | 8, SPECIAL]
+    # the last is the unknown word, which stands for text
+    assert facts.classes.tolist() == [SPECIAL, STARTS_WORD, STARTS_WORD | ENDS_SENTENCE | 8, 0]
     facts, _ = kept.facts_and_files(seqio.vocabularies.PartialCodepointVocabulary([65, 33], extra_ids=1))
-    assert (facts.special["<extra_id_0>"], facts.classes.tolist()) == (5, [4, 4, 4, 0, 10, 4])
+    assert (facts.special["<extra_id_0>"], facts.classes.tolist()) == (5, [4, 4, 0, 0, 10, 4])
     run_of_bytes = add_task("bytes", [*tokenize(), placeholder_step(), seqio.preprocessors.append_eos])
     run(tmp_path, run_of_bytes.name, splits=("validation",))
     manifest = read_manifest(tmp_path, "bytes", "validation")
@@ -267,3 +270,26 @@ def test_an_eos_of_a_vocabulary_without_one(add_task, tmp_path):
     add_task("small", steps, {"targets": seqio.Feature(vocabulary)}, rows_source(["hello"]))
     with pytest.raises(UserError, match=r"BertWordPieceVocabulary has none.*end_of_sequence_id"):
         run(tmp_path, "small")
+
+
+def test_the_bert_task_of_the_docs(tmp_path):
+    """The block in docs/cache_tasks.md, with a small vocab.txt and texts in the place of its paths."""
+    page = (Path(__file__).parents[3] / "docs/cache_tasks.md").read_text(encoding="utf-8")
+    block = page.split("    # my_bert_tasks.py\n")[1].split("\n\n")[0]
+    # [CLS] and [SEP] are 101 and 102, as in BERT's own files.
+    unused = [f"[unused{number}]" for number in range(99)]
+    pieces = ["[PAD]", "[UNK]", *unused, "[CLS]", "[SEP]", "[MASK]", *PIECES[5:]]
+    write_pieces(tmp_path / "vocab.txt", pieces)
+    (tmp_path / "lines-0.txt").write_text("Hello worlds.\n\nÜber\n")
+    try:
+        exec(textwrap.dedent(block).replace("/data/bert/", f"{tmp_path}/").replace("/data/", f"{tmp_path}/"), {})
+        task = seqio.TaskRegistry.get("my_bert_lines")
+        run(tmp_path / "cache", task.name)
+        assert_as_seqio(tmp_path / "cache", task)
+    finally:
+        seqio.TaskRegistry.remove("my_bert_lines")
+    cached = [example["targets"].tolist() for example in read_cache(tmp_path / "cache", "my_bert_lines")]
+    assert cached == [[pieces.index(piece) for piece in ("hello", "world", "##s", ".")], [], [pieces.index("uber")]]
+    ((fingerprint, info),) = read_manifest(tmp_path / "cache", "my_bert_lines", "train").vocabularies.items()
+    assert (info.bos_id, info.eos_id) == (101, 102)
+    assert open_tokenizer(tokenizer_folder(tmp_path / "cache", fingerprint)).encode("Hello worlds.") == cached[0]

@@ -311,6 +311,10 @@ def test_the_next_command_names_what_is_known():
         "finetune.gin --gin.INIT_FROM=\"'FOLDER'\" --gin.CACHE_DIR=\"'/c'\" --gin.MODEL_DIR=\"'MODEL_DIR'\" "
         "--gin.NAME=\"'mine'\""
     )
+    assert next_command(options, ["train"]).endswith("'mine'\" --gin.TrainRun.evaluation=None")
+    assert next_command(options, ["all"]).endswith(
+        "--gin.train/DataConfig.split=\"'all'\" --gin.TrainRun.evaluation=None"
+    )
 
 
 def test_neither_seqio_nor_tensorflow_is_imported(tmp_path, tokenizer):

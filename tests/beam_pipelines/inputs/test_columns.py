@@ -32,8 +32,11 @@ def test_the_first_record_chooses(record, feature, expected):
         ({"prompt": "a", "answer": "b"}, None, "it has prompt, answer: give --feature NAME"),
         ({"text": "a"}, "body", "no column 'body' .* it has text"),
         ("a line", "body", "a text file has no columns"),
+        ({"text": None}, None, "column 'text' is null where a text or a list of messages is needed"),
+        ({"n": 7, "text": "a"}, "n", "column 'n' is a number where a text"),
+        ({"text": b"a"}, None, "column 'text' is bytes where a text"),
     ],
-    ids=["none", "missing", "line"],
+    ids=["none", "missing", "line", "null", "number", "bytes"],
 )
 def test_columns_that_are_not_there(record, feature, message):
     with pytest.raises(BrokenRecord, match=message):
@@ -61,7 +64,7 @@ def test_sharegpt_and_what_parquet_adds():
     ("record", "columns", "message"),
     [
         ({"text": 3}, Columns(TEXT, ("text",)), "column 'text' is a number where a text is needed"),
-        ({"text": None}, Columns(TEXT, ("text",)), "is nothing"),
+        ({"text": None}, Columns(TEXT, ("text",)), "column 'text' is null where a text is needed"),
         ({"text": "\ud83d"}, Columns(TEXT, ("text",)), "half of a surrogate pair"),
         ({"body": "a"}, Columns(TEXT, ("text",)), "no column 'text'; it has body"),
         ("line", PROMPTS, "a text where the columns prompt\\+completion are read"),
@@ -69,10 +72,32 @@ def test_sharegpt_and_what_parquet_adds():
         ({"c": "Hi"}, Columns(CHAT, ("c",)), "a text where a list of messages"),
         ({"c": ["Hi"]}, Columns(CHAT, ("c",)), "message 0 of 'c' is a text"),
         ({"c": [{"content": "Hi"}]}, Columns(CHAT, ("c",)), "message 0 of 'c' has no role; it has content"),
-        ({"c": [*TURNS, {"role": "user"}]}, Columns(CHAT, ("c",)), "the content of message 2 of 'c' is nothing"),
+        ({"c": [*TURNS, {"role": "user"}]}, Columns(CHAT, ("c",)), "message 2 of 'c' has no content; it has role"),
+        ({"c": [{"role": "user", "content": None}]}, Columns(CHAT, ("c",)), "content of message 0 of 'c' is null"),
+        ({"c": [{"from": "gpt", "value": None}]}, Columns(CHAT, ("c",)), "content of message 0 of 'c' is null"),
+        ({"prompt": "q", "completion": None}, PROMPTS, "column 'completion' is null where a text or a list of"),
+        ({"prompt": 4, "completion": 5.0}, PROMPTS, "column 'prompt' is a number where a text or a list of messages"),
+        ({"prompt": "q"}, PROMPTS, "no column 'completion'; it has prompt"),
         ({"c": [{"from": "tool", "value": "x"}]}, Columns(CHAT, ("c",)), "is from 'tool'"),
     ],
-    ids=["number", "null", "surrogate", "missing", "line", "mixed", "string", "strings", "role", "content", "tool"],
+    ids=[
+        "number",
+        "null",
+        "surrogate",
+        "missing",
+        "line",
+        "mixed",
+        "string",
+        "strings",
+        "role",
+        "content",
+        "null content",
+        "null value",
+        "null completion",
+        "numbers",
+        "no completion",
+        "tool",
+    ],
 )
 def test_broken_records(record, columns, message):
     with pytest.raises(BrokenRecord, match=message):

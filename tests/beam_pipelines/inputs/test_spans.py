@@ -228,10 +228,10 @@ def test_what_templates_are_given(tmp_path, tokenizer):
     assert templated(source).render([]) == '{"a": "<é>"} 27 Nov 20261'
     for source, message in (
         ("{{ raise_exception('no system role') }}", "refuses it: no system role"),
-        ("{{ messages[0].role }}", "refuses it: .*no element 0"),
+        ("{{ messages[0].role }}", "fails on it .UndefinedError: .*no element 0"),
         ("{{ 1 / 0 }}", "fails on it .ZeroDivisionError"),
-        ("{{ messages.append(1) }}", "refuses it: .*append"),
-        ("{{ ''.__class__.__mro__ }}", "refuses it: .*__class__"),
+        ("{{ messages.append(1) }}", "fails on it .SecurityError: .*append"),
+        ("{{ ''.__class__.__mro__ }}", "fails on it .SecurityError: .*__class__"),
     ):
         with pytest.raises(BrokenRecord, match=message):
             templated(source).render([])

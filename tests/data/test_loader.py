@@ -484,3 +484,12 @@ def test_batches_are_not_reused(make_cache, documents):
     for _ in range(40):
         next(loader)
     assert_equal(first, copy)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "accumulation", "streams"), [(4, 1, 4), (3, 1, 3), (1, 1, 1), (34, 1, 2), (48, 1, 16), (64, 16, 4)]
+)
+def test_streams_are_chosen_from_the_batch_size(batch_size, accumulation, streams):
+    """A batch of 4 rows was refused because streams was 8."""
+    config = DataConfig("nowhere", "a", CausalLM(), batch_size=batch_size, accumulation=accumulation, length=8)
+    assert config.open_streams == streams

@@ -12,6 +12,7 @@ from beam_pipelines.caching.inputs.columns import KNOWN_ROLES
 from beam_pipelines.caching.inputs.learnable import counted, roles_of
 from beam_pipelines.caching.inputs.options import InputOptions
 from beam_pipelines.caching.inputs.splitting import TRAIN, VALIDATION
+from t5x_style import files
 from t5x_style.data.manifest import Manifest
 
 
@@ -78,7 +79,8 @@ def next_command(options: InputOptions, splits: Sequence[str] = (TRAIN, VALIDATI
     Example: t5x_style train --gin_file=gin/runs/finetune.gin --gin.INIT_FROM="'llama'" ...
     """
     values = {"INIT_FROM": options.tokenizer, "CACHE_DIR": options.output, "MODEL_DIR": "MODEL_DIR"}
-    if posixpath.splitext(options.tokenizer)[1]:
+    # A tokenizer alone is no start: only the folder of a model, or a MODEL_DIR, is.
+    if not any(files.is_file(files.join(options.tokenizer, name)) for name in ("config.json", "model.json")):
         values["INIT_FROM"] = "FOLDER"
     if options.name != "data":
         values["NAME"] = options.name

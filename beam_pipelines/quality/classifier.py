@@ -6,11 +6,15 @@ LLaMA trains one on pages that Wikipedia cites against random pages, DCLM on ins
 from __future__ import annotations
 
 import heapq
+import json
 import os
+import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +30,8 @@ THRESHOLDS = (0.018112, 0.1, 0.25, 0.5, 0.75, 0.9)
 SPLIT_PARTS = 10_000
 # With N threads fastText 0.9.2 sets the first N tenths of the vectors at random and leaves the rest as the memory was:
 # on some runs NaN, on every run another model. Beyond 32 MiB glibc takes memory fresh from the system, all zeros, and
-# zeros are a good start (the random tenth moves the output weights, these move the rest).
+# zeros are a good start (the random tenth moves the output weights, these move the rest). A process that has freed as
+# much gets that back instead, so training has one of its own (fit_fasttext.py).
 LEAST_VECTOR_BYTES = 33 * 2**20
 _LOCK = threading.Lock()
 _MODELS: dict[tuple[str, str], Any] = {}  # (path, label) -> fastText model, one per process; they do not pickle
@@ -162,32 +167,35 @@ def train(examples: Examples, held_out: float, training: Training) -> tuple[Any,
 
 
 def _fit(lines: Sequence[str], training: Training) -> Any:
-    import fasttext
-
     with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "train.txt")
+        path, output = os.path.join(folder, "train.txt"), os.path.join(folder, "model.bin")
         with open(path, "w", encoding="utf-8", newline="\n") as file:
             file.writelines(f"{line}\n" for line in lines)
-        try:
-            model = fasttext.train_supervised(
-                input=path,
-                dim=training.dimensions,
-                epoch=training.epochs,
-                lr=training.learning_rate,
-                wordNgrams=training.word_ngrams,
-                minCount=training.min_count,
-                bucket=training.buckets,
-                thread=training.threads,
-                seed=training.seed,
-                verbose=0,
-            )
-        except RuntimeError as error:
+        settings = {
+            "input": path,
+            "output": output,
+            "quantize": training.quantize,
+            "dim": training.dimensions,
+            "epoch": training.epochs,
+            "lr": training.learning_rate,
+            "wordNgrams": training.word_ngrams,
+            "minCount": training.min_count,
+            "bucket": training.buckets,
+            "thread": training.threads,
+            "seed": training.seed,
+        }
+        script = Path(__file__).with_name("fit_fasttext.py")
+        done = subprocess.run(
+            [sys.executable, str(script)], input=json.dumps(settings), capture_output=True, text=True, check=False
+        )
+        if done.returncode == 3:
             raise UserError(
-                f"fastText stopped ({error}) at --learning_rate {training.learning_rate}; try a lower one"
-            ) from error
-        if training.quantize:
-            model.quantize(input=path, thread=training.threads, verbose=0)
-        return model
+                f"fastText stopped ({done.stderr.strip()}) at --learning_rate {training.learning_rate}; try a lower one"
+            )
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+            raise UserError(f"fastText failed ({last})")
+        return _open(output, POSITIVE)
 
 
 def score(model: Any, line: str, label: str = POSITIVE) -> float:

@@ -43,9 +43,9 @@ def check_run(run: TrainRun, writes: bool = True) -> TrainRun:
       UserError: the folder cannot be written or holds another model, the tokenizer or the data is missing or does not
         fit the model, or a folder that the run starts from holds no model of the same shape.
     """
-    _check_place(run)
     if writes:
         files.check_writable(run.model_dir, "MODEL_DIR")
+    _check_place(run)
     run = resolve(run)
     assert run.model is not None
     if begun(run):

@@ -16,7 +16,7 @@ def speed(monkeypatch, config, lengths, frozen=()):
     now = [100.0]
     monkeypatch.setattr(throughput, "peak_flops", lambda: 1e9)
     monkeypatch.setattr(throughput.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(CausalLM, "lengths", lambda self, length: lengths)
+    monkeypatch.setattr(DataConfig, "lengths", lengths)
     shapes = {"a": 0, "b": 0}
     policy = types.SimpleNamespace(config=config, shapes=shapes, trained=frozenset(shapes) - set(frozen))
     found = throughput.Speed(policy, DataConfig("none", "none", CausalLM(), batch_size=8, length=16))

@@ -20,7 +20,7 @@ def document(text):
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     examples = classifier.Examples([f"good {n} treaty" for n in range(40)], [f"bad {n} Offer" for n in range(40)], {})
-    training = classifier.Training(dimensions=32, buckets=0, epochs=50, learning_rate=0.2)  # .5 gave NaN once
+    training = classifier.Training(dimensions=32, buckets=0, epochs=50, learning_rate=0.5)
     path = tmp_path_factory.mktemp("model") / "quality.bin"
     classifier.train(examples, 0.2, training)[0].save_model(str(path))
     return str(path)

@@ -15,7 +15,11 @@ from t5x_style.errors import UserError
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("t5x_style", "tasks", "beam_pipelines")
 # Run by our own code alone: the console command itself, and what the crawl starts for every package.
-NOT_COMMANDS = {"t5x_style", "beam_pipelines.sources.documentation.pydoc_worker"}
+NOT_COMMANDS = {
+    "t5x_style",
+    "beam_pipelines.sources.documentation.pydoc_worker",
+    "beam_pipelines.quality.fit_fasttext",
+}
 OPTIONAL = {"kenlm"}  # no extra has it; the code that asks for it says how to install it
 
 

@@ -85,21 +85,9 @@ def make_plan(options: InputOptions) -> InputPlan:
     require_writable(options.output, "--output")
     paths = reading.find_files(options.patterns)
     tokenizer = open_tokenizer(options.tokenizer)
-    template = find_template(tokenizer.own_files(), options.chat_template)
     cut = reading.cut(paths, options.text_documents, options.range_bytes)
     columns = _columns(cut, options)
-    if columns.form == TEXT:
-        if options.each_turn or options.chat_template not in (None, NONE):
-            option = "--each_turn" if options.each_turn else f"--chat_template {options.chat_template}"
-            raise UserError(f"{option}: column {columns} holds plain texts, there is nothing to render; leave it out")
-        template = None
-    elif columns.form == CHAT and template is None:
-        lacking = "--chat_template none" if options.chat_template else f"--tokenizer {options.tokenizer} has none"
-        raise UserError(
-            f"column {columns} holds messages, which need a chat template ({lacking}); give --chat_template FILE"
-        )
-    elif options.each_turn and template is None:
-        raise UserError("--each_turn: there is no chat template, so there are no turns; leave it out")
+    template = _template_for(columns, tokenizer, options)
     job_folder = storage.join(options.output, JOB_FOLDER, options.name)
     before = read_settings(job_folder)
     today = datetime.date.today().isoformat()
@@ -135,15 +123,7 @@ def make_plan(options: InputOptions) -> InputPlan:
     splits = (split, splitting.VALIDATION) if threshold else (split,)
     eos = tokenizer.eos_id is not None and template is None
     where = options.tokenizer if "://" in options.tokenizer else os.path.abspath(options.tokenizer)
-    vocabulary = VocabularyInfo(
-        f"{type(tokenizer).__module__}.{type(tokenizer).__qualname__}",
-        where,
-        tokenizer.size,
-        tokenizer.pad_id,
-        tokenizer.eos_id,
-        tokenizer.bos_id,
-        tokenizer.unk_id,
-    )
+    vocabulary = _vocabulary_info(tokenizer, where)
     features = {
         TARGETS: Feature("int32", 1, eos, tokenizer.fingerprint, "ids", id_storage(tokenizer.size)),
         SPANS: Feature("int32", 1, False, None, "numbers", "list"),
@@ -161,6 +141,35 @@ def make_plan(options: InputOptions) -> InputPlan:
     )
     units = _units(paths, cut, [fingerprint(settings), threshold])
     return InputPlan(options, settings, inputs, units, function, vocabulary, (TARGETS,) if eos else (), tokenizer)
+
+
+def _template_for(columns: Columns, tokenizer: Tokenizer, options: InputOptions) -> str | None:
+    """The source of the chat template that the columns are rendered by; None: as they are.
+
+    Raises:
+      UserError: messages without a template, or an option that would do nothing.
+    """
+    template = find_template(tokenizer.own_files(), options.chat_template)
+    if columns.form == TEXT:
+        if options.each_turn or options.chat_template not in (None, NONE):
+            option = "--each_turn" if options.each_turn else f"--chat_template {options.chat_template}"
+            raise UserError(f"{option}: column {columns} holds plain texts, there is nothing to render; leave it out")
+        return None
+    if columns.form == CHAT and template is None:
+        lacking = "--chat_template none" if options.chat_template else f"--tokenizer {options.tokenizer} has none"
+        raise UserError(
+            f"column {columns} holds messages, which need a chat template ({lacking}); give --chat_template FILE"
+        )
+    if options.each_turn and template is None:
+        raise UserError("--each_turn: there is no chat template, so there are no turns; leave it out")
+    return template
+
+
+def _vocabulary_info(tokenizer: Tokenizer, path: str) -> VocabularyInfo:
+    """What a manifest says of a tokenizer."""
+    kind = f"{type(tokenizer).__module__}.{type(tokenizer).__qualname__}"
+    special = (tokenizer.pad_id, tokenizer.eos_id, tokenizer.bos_id, tokenizer.unk_id)
+    return VocabularyInfo(kind, path, tokenizer.size, *special)
 
 
 def _columns(cut: Sequence[Sequence[Piece]], options: InputOptions) -> Columns:

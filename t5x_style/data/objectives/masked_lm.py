@@ -82,12 +82,9 @@ class MaskedLM(Objective):
     def segments(
         self, examples: Sequence[Example], lengths: Mapping[str, int], ids: Ids, rng: np.random.Generator
     ) -> Iterator[Piece]:
-        length = lengths["encoder"] - around(ids)
         for example in examples:
-            document = example.features[self.feature]
-            for start in range(0, len(document), length):
-                tokens = surrounded(document, start, length, self.feature, ids)
-                yield Piece(self.fields(tokens, ids, rng), raw=min(length, len(document) - start))
+            for tokens, raw in surrounded(example.features[self.feature], lengths["encoder"], self.feature, ids):
+                yield Piece(self.fields(tokens, ids, rng), raw=raw)
 
     def fields(self, tokens: np.ndarray, ids: Ids, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """The fields of a text that has all its special tokens."""

@@ -88,15 +88,10 @@ class PermutationLM(Objective):
     def segments(
         self, examples: Sequence[Example], lengths: Mapping[str, int], ids: Ids, rng: np.random.Generator
     ) -> Iterator[Piece]:
-        length = lengths["encoder"] - around(ids)
         for example in examples:
-            document = example.features[self.feature]
-            for start in range(0, len(document), length):
-                tokens = surrounded(document, start, length, self.feature, ids)
-                if ids.cls is not None:
-                    tokens = np.roll(tokens, -1)  # XLNet's stands last
-                fields = self._fields(tokens, lengths["targets"], ids, rng)
-                yield Piece(fields, raw=min(length, len(document) - start))
+            for text, raw in surrounded(example.features[self.feature], lengths["encoder"], self.feature, ids):
+                tokens = text if ids.cls is None else np.roll(text, -1)  # XLNet's stands last
+                yield Piece(self._fields(tokens, lengths["targets"], ids, rng), raw=raw)
 
     def _fields(self, tokens: np.ndarray, most: int, ids: Ids, rng: np.random.Generator) -> dict[str, np.ndarray]:
         places = self._choose(tokens, most, ids, rng)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from t5x_style.data.ids import Ids
@@ -12,16 +14,22 @@ def around(ids: Ids) -> int:
     return (ids.cls is not None) + (ids.sep is not None)
 
 
-def surrounded(document: np.ndarray, start: int, length: int, feature: str, ids: Ids) -> np.ndarray:
-    """[CLS] document[start : start + length] [SEP], each where the vocabulary has it.
+def surrounded(document: np.ndarray, row: int, feature: str, ids: Ids) -> Iterator[tuple[np.ndarray, int]]:
+    """A document in pieces of at most `row` tokens, [CLS] text [SEP], and how many tokens of it each holds.
 
-    Without [SEP] the piece that ends a document ends as its Task wants, where there is room for its EOS.
+    Each stands where the vocabulary has it. Without [SEP] the piece that ends a document ends as its Task wants, where
+    there is room for its EOS.
 
-    Example: cls 2, sep None, eos 1, wanted: the document [5, 6, 7] in pieces of 2 is [2, 5, 6] and [2, 7, 1].
+    Example: cls 2, sep None, eos 1, wanted: [5, 6, 7] in rows of 3 is ([2, 5, 6], 2) and ([2, 7, 1], 1).
     """
-    text = document[start : start + length]
-    if ids.sep is None and start + length > len(document):
-        text = ids.ended(feature, text)
+    length = row - around(ids)
+    for start in range(0, len(document), length):
+        text = document[start : start + length]
+        ended = ids.ended(feature, text) if ids.sep is None and start + length > len(document) else text
+        yield _between(ended, ids), len(text)
+
+
+def _between(text: np.ndarray, ids: Ids) -> np.ndarray:
     parts = [text]
     if ids.cls is not None:
         parts.insert(0, np.array([ids.cls], np.int32))
